@@ -1,0 +1,1 @@
+//! Locks between processes that survive the death of their holder.

@@ -1,0 +1,1 @@
+//! Connections between two processes at the speed of shared memory.

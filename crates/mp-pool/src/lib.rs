@@ -1,0 +1,1 @@
+//! A pool of worker processes that a crashing, hanging or leaking task cannot break.

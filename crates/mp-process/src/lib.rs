@@ -1,0 +1,1 @@
+//! Run a Rust function in another process and get its result back.

@@ -1,0 +1,1 @@
+//! Queues between many processes that no process's death can tear or block.

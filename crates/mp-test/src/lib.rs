@@ -1,0 +1,1 @@
+//! Test support for the mp crates: children, watchdogs, leak checks.
