@@ -1,0 +1,136 @@
+//! Which process is this, and does it still live.
+//!
+//! A pid alone is reused; with the start time beside it it is not. Alive is: `pidfd_open` finds the pid, its start time
+//! is the one recorded, and the pidfd is not readable. Neither `kill(pid, 0)` nor the state letter in `/proc` would do: a
+//! process that nobody has reaped, and one whose first thread has ended, fool both.
+
+use crate::sys;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::OnceLock;
+
+/// A process, told apart from every other that has lived or will live since this boot.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Identity {
+    /// The process id, in the namespace of this process.
+    pub pid: u32,
+    /// When it was started, in clock ticks since boot; zero where `/proc` cannot be read.
+    pub start: u64,
+}
+
+impl Identity {
+    /// This process. Cheap, and right also in a forked child.
+    #[must_use]
+    pub fn current() -> Identity {
+        sys::own_identity(|| {
+            let pid = std::process::id();
+            Identity { pid, start: start_time(pid).unwrap_or(0) }
+        })
+    }
+
+    /// The process that has `pid` now, if any.
+    #[must_use]
+    pub fn of(pid: u32) -> Option<Identity> {
+        start_time(pid).map(|start| Identity { pid, start })
+    }
+
+    /// A pidfd of this very process.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` once it is gone or its pid belongs to another; else what `pidfd_open` says.
+    pub fn open(self) -> io::Result<OwnedFd> {
+        let gone = || io::Error::new(io::ErrorKind::NotFound, format!("process {} is gone", self.pid));
+        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw).ok_or_else(gone)?;
+        // The descriptor first: from here on the pid cannot be reused unnoticed, so the comparison holds.
+        let fd = match pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(fd) => fd,
+            Err(rustix::io::Errno::SRCH | rustix::io::Errno::INVAL) => return Err(gone()),
+            Err(error) => return Err(error.into()),
+        };
+        match start_time(self.pid) {
+            Some(start) if self.start == 0 || start == self.start => Ok(fd),
+            None if self.start == 0 => Ok(fd),
+            _ => Err(gone()),
+        }
+    }
+
+    /// Whether it still lives. Can change from true to false at any time, never back.
+    ///
+    /// A process that has ended but was not yet waited for is dead. When the answer cannot be had (no descriptors left,
+    /// a kernel that refuses), it counts as alive: a living owner is never robbed.
+    #[must_use]
+    pub fn is_alive(self) -> bool {
+        if self == Identity::current() {
+            return true;
+        }
+        match self.open() {
+            Ok(fd) => !sys::readable(&fd),
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
+        }
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "process {} (started at tick {})", self.pid, self.start)
+    }
+}
+
+/// The inode of this process's pid namespace: pids written in shared memory mean something only inside it.
+#[must_use]
+pub fn pid_namespace() -> u64 {
+    static NAMESPACE: OnceLock<u64> = OnceLock::new();
+    *NAMESPACE.get_or_init(|| {
+        use std::os::unix::fs::MetadataExt;
+        std::fs::metadata("/proc/self/ns/pid").map_or(0, |meta| meta.ino())
+    })
+}
+
+/// Field 22 of `/proc/PID/stat`; the name in field 2 may hold anything, so counting starts behind its last bracket.
+fn start_time(pid: u32) -> Option<u64> {
+    parse_start_time(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+fn parse_start_time(stat: &str) -> Option<u64> {
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_lives_and_is_itself() {
+        let me = Identity::current();
+        assert_eq!(me.pid, std::process::id());
+        assert_eq!(Identity::of(me.pid), Some(me));
+        assert!(me.is_alive());
+    }
+
+    #[test]
+    fn a_reused_pid_is_another_process() {
+        let me = Identity::current();
+        assert!(!Identity { start: me.start + 1, ..me }.is_alive());
+    }
+
+    #[test]
+    fn an_ended_process_is_dead_even_before_it_is_reaped() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let identity = Identity::of(child.id()).unwrap();
+        let fd = identity.open().unwrap();
+        sys::poll_readable(&[&fd], None).unwrap();
+        assert!(!identity.is_alive());
+        child.wait().unwrap();
+        assert!(!identity.is_alive());
+    }
+
+    #[test]
+    fn a_name_with_brackets_does_not_shift_the_fields() {
+        let stat = "12 (a) b (c)) S 1 12 12 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 777 9 9";
+        assert_eq!(parse_start_time(stat), Some(777));
+    }
+}

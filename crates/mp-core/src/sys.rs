@@ -1,0 +1,107 @@
+//! The only door to the OS in this crate that is not a safe call of `rustix`.
+#![expect(unsafe_code, reason = "a page that a fork wipes, and the step between fork and exec")]
+
+use crate::Identity;
+use crate::step::Action;
+use rustix::event::{PollFd, PollFlags};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::{io, ptr};
+
+/// Whether `fd` is readable or hung up right now.
+pub(crate) fn readable<F: AsFd>(fd: &F) -> bool {
+    let mut polled = [PollFd::new(fd, PollFlags::IN)];
+    loop {
+        match rustix::event::poll(&mut polled, Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 })) {
+            Ok(ready) => return ready > 0,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(_) => return false,
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) fn poll_readable(fds: &[&OwnedFd], slice: Option<std::time::Duration>) -> io::Result<bool> {
+    let fds: Vec<BorrowedFd<'_>> = fds.iter().map(|fd| fd.as_fd()).collect();
+    crate::park::sleep_on_fds(&fds, slice)
+}
+
+/// Ends or stops this process, here and now.
+pub(crate) fn signal_self(action: Action) {
+    use rustix::process::{Signal, getpid, kill_process};
+    let signal = match action {
+        Action::Kill => Signal::KILL,
+        Action::Stop => Signal::STOP,
+    };
+    // Sending to oneself cannot fail; SIGKILL does not return.
+    let _ = kill_process(getpid(), signal);
+}
+
+/// What this process is, remembered on a page that the kernel wipes in a forked child, so that the child computes anew.
+struct Remembered {
+    pid: AtomicU64,
+    start: AtomicU64,
+}
+
+pub(crate) fn own_identity(compute: impl FnOnce() -> Identity) -> Identity {
+    static PAGE: OnceLock<Option<&'static Remembered>> = OnceLock::new();
+    let Some(page) = PAGE.get_or_init(wiped_page) else { return compute() };
+    // Acquire pairs with the Release below: who sees the pid sees the start time. Two threads may both compute; they
+    // store the same.
+    if let Ok(pid) = u32::try_from(page.pid.load(Ordering::Acquire))
+        && pid != 0
+    {
+        return Identity { pid, start: page.start.load(Ordering::Relaxed) };
+    }
+    let identity = compute();
+    page.start.store(identity.start, Ordering::Relaxed);
+    page.pid.store(identity.pid.into(), Ordering::Release);
+    identity
+}
+
+fn wiped_page() -> Option<&'static Remembered> {
+    let length = rustix::param::page_size();
+    // SAFETY: a fresh anonymous mapping at an address of the kernel's choice touches nothing that exists.
+    let page = unsafe {
+        mmap_anonymous(ptr::null_mut(), length, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE)
+    }
+    .ok()?;
+    // SAFETY: the range is the mapping made above; wiping it in forked children leaves valid zeroes.
+    unsafe { madvise(page, length, Advice::LinuxWipeOnFork) }.ok()?;
+    // SAFETY: page-aligned, zeroed, never unmapped, and accessed only through the atomics.
+    Some(unsafe { &*page.cast::<Remembered>() })
+}
+
+/// Lets the child that `command` starts inherit `fd` under the same number; it is closed here with the command.
+pub(crate) fn inherit(command: &mut Command, fd: OwnedFd) {
+    use std::os::unix::process::CommandExt;
+    let keep_open = move || -> io::Result<()> {
+        // SAFETY: the closure owns `fd`, so it is open.
+        let fd = unsafe { BorrowedFd::borrow_raw(fd.as_raw_fd()) };
+        rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty())?;
+        Ok(())
+    };
+    // SAFETY: between fork and exec only `fcntl` is called, which is async-signal-safe; nothing is allocated.
+    unsafe { command.pre_exec(keep_open) };
+}
+
+/// Takes over a descriptor that this process inherited under `number`, if it is the socket with that `inode`.
+pub(crate) fn take_inherited_socket(number: i32, inode: u64) -> io::Result<OwnedFd> {
+    use std::os::fd::FromRawFd;
+    let not_ours =
+        || io::Error::new(io::ErrorKind::NotFound, "it was taken before, or belongs to another process");
+    // SAFETY: only looked at, by fstat, which answers EBADF for a number that is not open.
+    let seen = unsafe { BorrowedFd::borrow_raw(number) };
+    let stat = rustix::fs::fstat(seen).map_err(|_| not_ours())?;
+    let is_socket = rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Socket;
+    if !is_socket || stat.st_ino != inode {
+        return Err(not_ours());
+    }
+    rustix::io::fcntl_setfd(seen, rustix::io::FdFlags::CLOEXEC)?;
+    // SAFETY: it is the very socket that the parent left for this process, and nobody else takes it: the inode was
+    // compared, and the caller holds the lock that makes taking it happen once.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}

@@ -1,0 +1,296 @@
+//! A value becomes bytes and handles, and comes back.
+//!
+//! `postcard` over serde carries everything; `Vec<u8>`, `String` and vectors of plain numbers, which postcard would
+//! walk one by one, cross as the bytes they are. Each message names its [`Encoding`], and decoding another one than
+//! the type asks for is an error, as are bytes left over.
+
+use crate::handle::{self, Handles};
+use postcard::ser_flavors::Flavor;
+use serde::{Serialize, de::DeserializeOwned};
+use std::any::{Any, TypeId, type_name};
+use std::borrow::Cow;
+use std::fmt;
+use std::os::fd::OwnedFd;
+
+/// How a message's bytes stand for its value; travels in the header of every frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Encoding(pub u8);
+
+impl Encoding {
+    /// postcard over serde.
+    pub const POSTCARD: Encoding = Encoding(1);
+    /// The bytes of a `Vec<u8>` themselves.
+    pub const BYTES: Encoding = Encoding(2);
+    /// The bytes of a `String`.
+    pub const TEXT: Encoding = Encoding(3);
+
+    /// The encoding that values of type `T` have.
+    #[must_use]
+    pub fn of<T: 'static>() -> Encoding {
+        let id = TypeId::of::<T>();
+        if id == TypeId::of::<Vec<u8>>() {
+            return Encoding::BYTES;
+        }
+        if id == TypeId::of::<String>() {
+            return Encoding::TEXT;
+        }
+        numbers::encoding(id).unwrap_or(Encoding::POSTCARD)
+    }
+}
+
+/// One encoded message: what kind of bytes, the bytes, and the handles that travel beside them.
+#[derive(Debug)]
+pub struct Message<'a> {
+    /// How the bytes are to be read.
+    pub encoding: Encoding,
+    /// The value's own bytes where the type allows it, else the scratch buffer's.
+    pub bytes: &'a [u8],
+    /// The handles that the value held.
+    pub handles: Handles,
+}
+
+/// Why a value could not be encoded. Nothing of it was sent, and its handles are still the sender's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EncodeError {
+    type_name: &'static str,
+    reason: String,
+}
+
+impl fmt::Display for EncodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a value of type `{}` cannot be encoded: {}", self.type_name, self.reason)
+    }
+}
+
+impl std::error::Error for EncodeError {}
+
+/// Why bytes could not be decoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DecodeError {
+    type_name: &'static str,
+    reason: String,
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a message cannot be decoded as `{}`: {}", self.type_name, self.reason)
+    }
+}
+
+impl std::error::Error for DecodeError {}
+
+/// Encodes `value`, using `scratch` (which is cleared first) where the value's own bytes do not do.
+///
+/// # Errors
+///
+/// Fails when the type's `Serialize` does, or is one that postcard does not carry (untagged and flattened types,
+/// sequences of unknown length).
+pub fn encode<'a, T: Serialize + 'static>(
+    value: &'a T,
+    scratch: &'a mut Vec<u8>,
+) -> Result<Message<'a>, EncodeError> {
+    let encoding = Encoding::of::<T>();
+    if let Some(bytes) = own_bytes(value) {
+        return Ok(Message { encoding, bytes, handles: Handles::default() });
+    }
+    scratch.clear();
+    let (result, handles) =
+        handle::collecting(|| postcard::serialize_with_flavor(value, Scratch(&mut *scratch)));
+    match result {
+        Ok(()) => Ok(Message { encoding, bytes: scratch, handles }),
+        Err(error) => Err(EncodeError { type_name: type_name::<T>(), reason: explain_encode(error) }),
+    }
+}
+
+/// Decodes a value of type `T`; `handles` are those that came with the bytes, and the unused ones are closed.
+///
+/// # Errors
+///
+/// Fails when the encoding is not the type's, when the bytes are no such value, and when some are left over.
+pub fn decode<T: DeserializeOwned + 'static>(
+    encoding: Encoding,
+    bytes: Cow<'_, [u8]>,
+    handles: Vec<OwnedFd>,
+) -> Result<T, DecodeError> {
+    let fail = |reason: String| DecodeError { type_name: type_name::<T>(), reason };
+    let expected = Encoding::of::<T>();
+    if encoding != expected {
+        return Err(fail(format!("it was encoded as {encoding:?}, this type asks for {expected:?}")));
+    }
+    if expected != Encoding::POSTCARD {
+        return from_own_bytes(expected, bytes).ok_or_else(|| fail("its bytes are not such a value".into()));
+    }
+    let (value, rest) = handle::offering(handles, || postcard::take_from_bytes::<T>(&bytes))
+        .map_err(|error| fail(explain_decode(error)))?;
+    if rest.is_empty() { Ok(value) } else { Err(fail(format!("{} bytes are left over", rest.len()))) }
+}
+
+fn explain_encode(error: postcard::Error) -> String {
+    use postcard::Error::{SerdeSerCustom, SerializeSeqLengthUnknown};
+    match error {
+        SerializeSeqLengthUnknown => {
+            "its length is not known beforehand (flattened types and lazy sequences do not cross)".into()
+        }
+        SerdeSerCustom => "its `Serialize` implementation failed".into(),
+        other => other.to_string(),
+    }
+}
+
+fn explain_decode(error: postcard::Error) -> String {
+    use postcard::Error::{SerdeDeCustom, WontImplement};
+    match error {
+        WontImplement => "postcard does not carry untagged or internally tagged types".into(),
+        SerdeDeCustom => "its `Deserialize` implementation failed".into(),
+        other => other.to_string(),
+    }
+}
+
+/// postcard writes behind what the buffer holds.
+struct Scratch<'a>(&'a mut Vec<u8>);
+
+impl Flavor for Scratch<'_> {
+    type Output = ();
+
+    fn try_extend(&mut self, data: &[u8]) -> postcard::Result<()> {
+        self.0.extend_from_slice(data);
+        Ok(())
+    }
+
+    fn try_push(&mut self, data: u8) -> postcard::Result<()> {
+        self.0.push(data);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<()> {
+        Ok(())
+    }
+}
+
+fn own_bytes<T: 'static>(value: &T) -> Option<&[u8]> {
+    let value: &dyn Any = value;
+    if let Some(bytes) = value.downcast_ref::<Vec<u8>>() {
+        return Some(bytes);
+    }
+    if let Some(text) = value.downcast_ref::<String>() {
+        return Some(text.as_bytes());
+    }
+    numbers::own_bytes(value)
+}
+
+fn from_own_bytes<T: 'static>(encoding: Encoding, bytes: Cow<'_, [u8]>) -> Option<T> {
+    let mut out: Option<T> = None;
+    let slot: &mut dyn Any = &mut out;
+    if let Some(slot) = slot.downcast_mut::<Option<Vec<u8>>>() {
+        *slot = Some(bytes.into_owned());
+    } else if let Some(slot) = slot.downcast_mut::<Option<String>>() {
+        *slot = Some(String::from_utf8(bytes.into_owned()).ok()?);
+    } else {
+        numbers::fill(encoding, &bytes, slot)?;
+    }
+    out
+}
+
+/// Vectors of plain numbers, in the machine's own byte order: both ends are on one machine.
+mod numbers {
+    use super::Encoding;
+    use std::any::{Any, TypeId};
+
+    macro_rules! numbers {
+        ($($tag:literal => $number:ty),* $(,)?) => {
+            pub(super) fn encoding(id: TypeId) -> Option<Encoding> {
+                $(if id == TypeId::of::<Vec<$number>>() { return Some(Encoding($tag)); })*
+                None
+            }
+
+            pub(super) fn own_bytes(value: &dyn Any) -> Option<&[u8]> {
+                $(if let Some(numbers) = value.downcast_ref::<Vec<$number>>() {
+                    return Some(bytemuck::cast_slice(numbers));
+                })*
+                None
+            }
+
+            pub(super) fn fill(encoding: Encoding, bytes: &[u8], slot: &mut dyn Any) -> Option<()> {
+                match encoding.0 {
+                    $($tag => {
+                        if bytes.len() % size_of::<$number>() != 0 {
+                            return None;
+                        }
+                        let mut numbers: Vec<$number> = vec![Default::default(); bytes.len() / size_of::<$number>()];
+                        bytemuck::cast_slice_mut(&mut numbers).copy_from_slice(bytes);
+                        *slot.downcast_mut::<Option<Vec<$number>>>()? = Some(numbers);
+                        Some(())
+                    })*
+                    _ => None,
+                }
+            }
+        };
+    }
+
+    numbers! {
+        16 => i8, 17 => u16, 18 => i16, 19 => u32, 20 => i32, 21 => u64, 22 => i64,
+        23 => usize, 24 => isize, 25 => f32, 26 => f64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+
+    fn there_and_back<T: Serialize + DeserializeOwned + 'static>(value: &T) -> T {
+        let mut scratch = Vec::new();
+        let message = encode(value, &mut scratch).unwrap();
+        decode(message.encoding, message.bytes.into(), Vec::new()).unwrap()
+    }
+
+    #[test]
+    fn values_come_back() {
+        assert_eq!(there_and_back(&vec![1u8, 2, 3]), [1, 2, 3]);
+        assert_eq!(there_and_back(&"text".to_owned()), "text");
+        assert_eq!(there_and_back(&vec![1.5f64, f64::MAX]), [1.5, f64::MAX]);
+        assert_eq!(there_and_back(&vec![usize::MAX]), [usize::MAX]);
+        assert_eq!(there_and_back(&(1, "a".to_owned(), Some(()))), (1, "a".to_owned(), Some(())));
+    }
+
+    #[test]
+    fn another_encoding_is_an_error() {
+        let error = decode::<String>(Encoding::BYTES, Cow::Borrowed(b"x"), Vec::new()).unwrap_err();
+        assert!(error.to_string().contains("alloc::string::String"), "{error}");
+        assert!(decode::<Vec<u32>>(Encoding::of::<Vec<u32>>(), Cow::Borrowed(b"xyz"), Vec::new()).is_err());
+        assert!(decode::<String>(Encoding::TEXT, Cow::Borrowed(b"\xff"), Vec::new()).is_err());
+    }
+
+    #[test]
+    fn bytes_left_over_are_an_error() {
+        let error = decode::<u8>(Encoding::POSTCARD, Cow::Borrowed(b"ab"), Vec::new()).unwrap_err();
+        assert!(error.to_string().contains("left over"), "{error}");
+    }
+
+    #[derive(Serialize, Deserialize, Debug)]
+    struct Flattened {
+        #[serde(flatten)]
+        inner: std::collections::BTreeMap<String, u8>,
+    }
+
+    #[test]
+    fn what_postcard_does_not_carry_is_a_readable_error() {
+        let error = encode(&Flattened { inner: Default::default() }, &mut Vec::new()).unwrap_err();
+        assert!(error.to_string().contains("length is not known"), "{error}");
+    }
+
+    #[test]
+    fn a_failed_encoding_leaves_no_handle_for_the_next() {
+        struct Fails(crate::Handle);
+        impl Serialize for Fails {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                let _ = serde::Serialize::serialize(&self.0, serializer)?;
+                Err(serde::ser::Error::custom("no"))
+            }
+        }
+        let handle = crate::Handle::from(OwnedFd::from(std::fs::File::open("/dev/null").unwrap()));
+        let mut scratch = Vec::new();
+        assert!(encode(&Fails(handle.clone()), &mut scratch).is_err());
+        assert_eq!(std::sync::Arc::strong_count(handle.shared()), 1);
+        assert!(encode(&(1, 2), &mut scratch).unwrap().handles.is_empty());
+    }
+}
