@@ -133,7 +133,7 @@ mod tests {
         let _ = thread.join();
         let name = format!("/dev/shm/mp-test-{}", std::process::id());
         fs::write(&name, "").unwrap();
-        assert!(before.left().iter().any(|left| *left == name));
+        assert!(before.left().contains(&name));
         fs::remove_file(name).unwrap();
         before.assert_nothing_left();
     }
