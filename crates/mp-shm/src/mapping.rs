@@ -1,0 +1,249 @@
+//! Mapped bytes that other processes may write at any time.
+
+#![expect(
+    unsafe_code,
+    reason = "the typed views of shared bytes: bounds and alignment are checked here, once"
+)]
+
+use memmap2::MmapRaw;
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64};
+
+/// A view of mapped bytes that other processes may write at any time.
+///
+/// No reference to plain bytes is ever made: single words are atomics, and bulk goes in and out by copies that the compiler
+/// may neither split into its own accesses nor assume anything about (see `copy`). What is read may be anything, since
+/// a writer may have died half-way: check it before it serves as a length or an offset.
+#[derive(Debug)]
+pub struct Mapping {
+    raw: MmapRaw,
+}
+
+macro_rules! word {
+    ($name:ident, $word:ty, $text:literal) => {
+        #[doc = concat!("The ", $text, " at `offset`.")]
+        ///
+        /// # Panics
+        ///
+        /// When it does not lie inside, or is not aligned.
+        #[inline]
+        #[must_use]
+        pub fn $name(&self, offset: usize) -> &$word {
+            let place = self.at::<$word>(offset);
+            // SAFETY: `at` checked bounds and alignment; the mapping lives as long as `self`, any bit pattern is a
+            // valid integer, and all accesses through `Mapping` to bytes that may change are atomic or opaque copies.
+            unsafe { &*place }
+        }
+    };
+}
+
+impl Mapping {
+    pub(crate) fn new(raw: MmapRaw) -> Mapping {
+        Mapping { raw }
+    }
+
+    /// How many bytes.
+    #[inline]
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.raw.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The address of the first byte in this process.
+    #[inline]
+    #[must_use]
+    pub fn as_ptr(&self) -> *mut u8 {
+        self.raw.as_mut_ptr()
+    }
+
+    word!(atomic_u8, AtomicU8, "byte");
+    word!(atomic_u16, AtomicU16, "two-byte word");
+    word!(atomic_u32, AtomicU32, "four-byte word");
+    word!(atomic_u64, AtomicU64, "eight-byte word");
+
+    /// The address of a `T` at `offset`.
+    ///
+    /// # Panics
+    ///
+    /// When it does not lie inside, or is not aligned.
+    #[inline]
+    #[must_use]
+    pub fn at<T>(&self, offset: usize) -> *mut T {
+        let end = offset.checked_add(size_of::<T>());
+        assert!(
+            end.is_some_and(|end| end <= self.len()),
+            "offset {offset} is outside of {} bytes",
+            self.len()
+        );
+        assert!(offset.is_multiple_of(align_of::<T>()), "offset {offset} is not aligned");
+        // SAFETY: inside of the mapping, as just checked. The mapping itself is page-aligned, so the offset's
+        // alignment is the address's.
+        unsafe { self.as_ptr().add(offset) }.cast()
+    }
+
+    /// Copies `bytes` to `offset`.
+    ///
+    /// # Panics
+    ///
+    /// When they do not fit.
+    #[inline]
+    pub fn copy_in(&self, offset: usize, bytes: &[u8]) {
+        self.check(offset, bytes.len());
+        // SAFETY: inside of the mapping, as just checked.
+        let to = unsafe { self.as_ptr().add(offset) };
+        // SAFETY: `bytes` is readable, `to` is writable for as long, and the two cannot overlap: nothing else in this
+        // process holds a slice of a `Mapping`.
+        unsafe { copy::opaque(bytes.as_ptr(), to, bytes.len()) };
+    }
+
+    /// Copies from `offset` into `bytes`.
+    ///
+    /// # Panics
+    ///
+    /// When there are not that many.
+    #[inline]
+    pub fn copy_out(&self, offset: usize, bytes: &mut [u8]) {
+        self.check(offset, bytes.len());
+        // SAFETY: inside of the mapping, as just checked.
+        let from = unsafe { self.as_ptr().add(offset) };
+        // SAFETY: as in `copy_in`, the other way round.
+        unsafe { copy::opaque(from, bytes.as_mut_ptr(), bytes.len()) };
+    }
+
+    /// Copies `length` bytes from `offset` to the end of `bytes`.
+    ///
+    /// # Panics
+    ///
+    /// When there are not that many.
+    #[inline]
+    pub fn append_to(&self, offset: usize, length: usize, bytes: &mut Vec<u8>) {
+        self.check(offset, length);
+        bytes.reserve(length);
+        let old = bytes.len();
+        // SAFETY: inside of the mapping, as just checked.
+        let from = unsafe { self.as_ptr().add(offset) };
+        // SAFETY: `old` is within the capacity just reserved.
+        let to = unsafe { bytes.as_mut_ptr().add(old) };
+        // SAFETY: `length` bytes were reserved behind `old`, and a vector never overlaps a mapping.
+        unsafe { copy::opaque(from, to, length) };
+        // SAFETY: those bytes are initialised by the copy.
+        unsafe { bytes.set_len(old + length) };
+    }
+
+    #[inline]
+    fn check(&self, offset: usize, length: usize) {
+        let end = offset.checked_add(length);
+        assert!(
+            end.is_some_and(|end| end <= self.len()),
+            "{length} bytes at {offset} are outside of {} bytes",
+            self.len()
+        );
+    }
+}
+
+/// Copies that stay sound while another process writes the same bytes.
+mod copy {
+    /// Below this, moving words beats the start-up of a string instruction.
+    #[cfg(target_arch = "x86_64")]
+    const STRING_FROM: usize = 512;
+
+    /// Copies `length` bytes as `memcpy` does; what a concurrent writer changes meanwhile arrives old or new, byte by
+    /// byte.
+    ///
+    /// # Safety
+    ///
+    /// `from` must be readable and `to` writable for `length` bytes, without overlap.
+    #[inline]
+    pub(super) unsafe fn opaque(from: *const u8, to: *mut u8, length: usize) {
+        #[cfg(target_arch = "x86_64")]
+        if length >= STRING_FROM {
+            // SAFETY: the caller vouches for both ranges. An assembler block is outside of the language's memory
+            // model, so a race with another process's write is none here.
+            unsafe {
+                std::arch::asm!(
+                    "rep movsb",
+                    inout("rcx") length => _, inout("rsi") from => _, inout("rdi") to => _,
+                    options(nostack, preserves_flags)
+                );
+            }
+            return;
+        }
+        // SAFETY: the caller's contract is the same.
+        unsafe { words(from, to, length) };
+    }
+
+    /// Eight bytes at a time by volatile accesses, which are neither merged nor repeated.
+    #[inline]
+    unsafe fn words(from: *const u8, to: *mut u8, length: usize) {
+        let mut done = 0;
+        while done + 8 <= length {
+            // SAFETY: `done + 8 <= length`, inside of the caller's range.
+            let from = unsafe { from.add(done) }.cast::<[u8; 8]>();
+            // SAFETY: as above.
+            let to = unsafe { to.add(done) }.cast::<[u8; 8]>();
+            // SAFETY: byte arrays need no alignment and have no invalid patterns.
+            let word = unsafe { from.read_volatile() };
+            // SAFETY: as above.
+            unsafe { to.write_volatile(word) };
+            done += 8;
+        }
+        while done < length {
+            // SAFETY: `done < length`, inside of the caller's range.
+            let from = unsafe { from.add(done) };
+            // SAFETY: as above.
+            let to = unsafe { to.add(done) };
+            // SAFETY: one readable byte.
+            let byte = unsafe { from.read_volatile() };
+            // SAFETY: one writable byte.
+            unsafe { to.write_volatile(byte) };
+            done += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mapping(length: usize) -> Mapping {
+        Mapping::new(memmap2::MmapOptions::new().len(length).map_anon().unwrap().into())
+    }
+
+    #[test]
+    fn bytes_go_in_and_out_at_every_length() {
+        let map = mapping(4096);
+        for length in (0..40).chain([511, 512, 513, 2000]) {
+            let bytes: Vec<u8> = (0..length).map(|i| u8::try_from(i % 251).unwrap()).collect();
+            map.copy_in(7, &bytes);
+            let mut back = vec![0; length];
+            map.copy_out(7, &mut back);
+            assert_eq!(back, bytes);
+            let mut appended = vec![1, 2];
+            map.append_to(7, length, &mut appended);
+            assert_eq!(appended[2..], bytes);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "outside")]
+    fn a_word_beyond_the_end_panics() {
+        let _ = mapping(4096).atomic_u32(4094);
+    }
+
+    #[test]
+    #[should_panic(expected = "not aligned")]
+    fn an_unaligned_word_panics() {
+        let _ = mapping(4096).atomic_u32(2);
+    }
+
+    #[test]
+    #[should_panic(expected = "outside")]
+    fn a_length_that_overflows_panics() {
+        mapping(4096).append_to(usize::MAX, 2, &mut Vec::new());
+    }
+}

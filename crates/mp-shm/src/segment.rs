@@ -1,0 +1,262 @@
+//! Anonymous segments: memory without a name, sealed to its size, that travels as a handle.
+//!
+//! The kernel frees it with its last user, however that one ends. A segment starts with a [`HEADER`]-byte header that says
+//! what is inside; whoever receives one checks it before the first access:
+//!
+//! | bytes | field |
+//! | --- | --- |
+//! | 0..8 | magic, with the layout version of the header |
+//! | 8..12 | kind: four letters, such as `VALU` |
+//! | 12..16 | version of that kind's layout |
+//! | 16..20 | element type code |
+//! | 20..24 | element size |
+//! | 24..32 | payload length |
+//! | 32..40 | pid namespace of the creator |
+//! | 40..64 | zero |
+
+use crate::mapping::Mapping;
+use crate::sys;
+use memmap2::{MmapOptions, MmapRaw};
+use mp_core::{Handle, identity};
+use rustix::fs::SealFlags;
+use serde::{Deserializer, Serialize, Serializer};
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Bytes before the payload.
+pub const HEADER: usize = 64;
+
+const MAGIC: u64 = u64::from_ne_bytes(*b"mpshm\x00\x00\x01");
+
+/// What a segment holds; a receiver states what it expects and gets an error for anything else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Format {
+    /// Four letters for the kind of thing.
+    pub kind: [u8; 4],
+    /// Version of that kind's layout.
+    pub version: u32,
+    /// A code for the element's type; zero where there is none.
+    pub element: u32,
+    /// The element's size in bytes; zero where there is none.
+    pub element_size: u32,
+}
+
+impl Format {
+    /// A format without elements.
+    #[must_use]
+    pub const fn plain(kind: [u8; 4], version: u32) -> Format {
+        Format { kind, version, element: 0, element_size: 0 }
+    }
+}
+
+/// Anonymous shared memory of a fixed size.
+///
+/// Cloning shares it within this process; as an argument of a process, or in a message, it is the same memory there.
+#[derive(Clone)]
+pub struct Segment(Arc<Inner>);
+
+struct Inner {
+    fd: Handle,
+    map: Mapping,
+    format: Format,
+}
+
+impl Segment {
+    /// Makes `length` zeroed bytes of shared memory, really there and sealed to that size.
+    ///
+    /// # Errors
+    ///
+    /// When there is not that much memory (now, not by a signal later), or no descriptors are left.
+    pub fn create(format: Format, length: usize) -> io::Result<Segment> {
+        let total = HEADER.checked_add(length).ok_or(io::ErrorKind::OutOfMemory)?;
+        let fd = sys::create("mp-segment")?;
+        sys::allocate(&fd, 0, total as u64)?;
+        sys::seal(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+        let map = Mapping::new(map(&fd, 0, total)?);
+        write_header(&map, format, length as u64);
+        Ok(Segment(Arc::new(Inner { fd: Handle::from(fd), map, format })))
+    }
+
+    /// Opens a segment that came from elsewhere, if it holds what `format` says.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidData` when it is not such a segment: no memfd, not sealed to its size, another kind, version or element.
+    pub fn open(fd: OwnedFd, format: Format) -> io::Result<Segment> {
+        let needed = SealFlags::SHRINK | SealFlags::GROW;
+        if !sys::seals(&fd).is_ok_and(|seals| seals.contains(needed)) {
+            return Err(invalid("it is not sealed to its size"));
+        }
+        // From here on the size cannot change, so what is checked stays true.
+        let size =
+            usize::try_from(sys::size(&fd)?).map_err(|_| invalid("it is larger than the address space"))?;
+        if size < HEADER {
+            return Err(invalid("it is too small to have a header"));
+        }
+        let map = Mapping::new(map(&fd, 0, size)?);
+        check_header(&map, format, size)?;
+        Ok(Segment(Arc::new(Inner { fd: Handle::from(fd), map, format })))
+    }
+
+    /// How many bytes the payload has.
+    #[inline]
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.map.len() - HEADER
+    }
+
+    /// Whether the payload has no bytes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What is inside.
+    #[must_use]
+    pub fn format(&self) -> Format {
+        self.0.format
+    }
+
+    /// The whole mapping; the payload starts at [`HEADER`].
+    #[inline]
+    #[must_use]
+    pub fn map(&self) -> &Mapping {
+        &self.0.map
+    }
+
+    /// How many handles to this mapping this process has.
+    #[must_use]
+    pub fn users_here(&self) -> usize {
+        Arc::strong_count(&self.0)
+    }
+
+    /// Whether the creator saw the same pids as this process; types that record owners refuse others.
+    #[must_use]
+    pub fn same_pid_namespace(&self) -> bool {
+        self.map().atomic_u64(32).load(Relaxed) == identity::pid_namespace()
+    }
+
+    /// The same memory, already open in this process.
+    #[must_use]
+    pub fn same_memory(&self, other: &Segment) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Opens the handle as a segment that holds `format`, for a `Deserialize` of a type over a segment.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Segment::open).
+    pub fn deserialize_as<'de, D: Deserializer<'de>>(
+        deserializer: D,
+        format: Format,
+    ) -> Result<Segment, D::Error> {
+        let fd = mp_core::handle::deserialize_fd(deserializer)?;
+        Segment::open(fd, format).map_err(serde::de::Error::custom)
+    }
+}
+
+impl fmt::Debug for Segment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = String::from_utf8_lossy(&self.0.format.kind).into_owned();
+        f.debug_struct("Segment").field("kind", &kind).field("len", &self.len()).finish_non_exhaustive()
+    }
+}
+
+impl AsFd for Segment {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.fd.as_fd()
+    }
+}
+
+impl Serialize for Segment {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.fd.serialize(serializer)
+    }
+}
+
+pub(crate) fn invalid(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("not the shared memory that was expected: {what}"))
+}
+
+pub(crate) fn map(fd: &OwnedFd, offset: u64, length: usize) -> io::Result<MmapRaw> {
+    MmapOptions::new().offset(offset).len(length).map_raw(fd)
+}
+
+pub(crate) fn write_header(map: &Mapping, format: Format, payload: u64) {
+    map.atomic_u32(8).store(u32::from_ne_bytes(format.kind), Relaxed);
+    map.atomic_u32(12).store(format.version, Relaxed);
+    map.atomic_u32(16).store(format.element, Relaxed);
+    map.atomic_u32(20).store(format.element_size, Relaxed);
+    map.atomic_u64(24).store(payload, Relaxed);
+    map.atomic_u64(32).store(identity::pid_namespace(), Relaxed);
+    // Whoever gets the handle gets it through the kernel after this store, which orders the two.
+    map.atomic_u64(0).store(MAGIC, Relaxed);
+}
+
+pub(crate) fn check_header(map: &Mapping, format: Format, size: usize) -> io::Result<()> {
+    if map.atomic_u64(0).load(Relaxed) != MAGIC {
+        return Err(invalid("its header is missing or of another version"));
+    }
+    let found = Format {
+        kind: map.atomic_u32(8).load(Relaxed).to_ne_bytes(),
+        version: map.atomic_u32(12).load(Relaxed),
+        element: map.atomic_u32(16).load(Relaxed),
+        element_size: map.atomic_u32(20).load(Relaxed),
+    };
+    if found != format {
+        return Err(invalid(&format!("it holds {found:?}, expected {format:?}")));
+    }
+    let payload = map.atomic_u64(24).load(Relaxed);
+    if usize::try_from(payload).ok().and_then(|payload| payload.checked_add(HEADER)) != Some(size) {
+        return Err(invalid("its size is not what its header says"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FORMAT: Format = Format::plain(*b"TEST", 1);
+
+    fn dup(segment: &Segment) -> OwnedFd {
+        segment.as_fd().try_clone_to_owned().unwrap()
+    }
+
+    #[test]
+    fn a_segment_is_zeroed_and_opens_as_the_same_memory() {
+        let one = Segment::create(FORMAT, 100).unwrap();
+        assert_eq!(one.map().atomic_u32(HEADER).load(Relaxed), 0);
+        let two = Segment::open(dup(&one), FORMAT).unwrap();
+        one.map().atomic_u32(HEADER).store(7, Relaxed);
+        assert_eq!((two.map().atomic_u32(HEADER).load(Relaxed), two.len()), (7, 100));
+        assert!(two.same_pid_namespace());
+    }
+
+    #[test]
+    fn what_is_not_expected_is_refused() {
+        let segment = Segment::create(FORMAT, 100).unwrap();
+        let other = Segment::open(dup(&segment), Format::plain(*b"TEST", 2)).unwrap_err();
+        assert_eq!(other.kind(), io::ErrorKind::InvalidData);
+        let file = OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+        assert!(Segment::open(file, FORMAT).unwrap_err().to_string().contains("sealed"));
+        let unsealed = sys::create("mp-test").unwrap();
+        sys::allocate(&unsealed, 0, 4096).unwrap();
+        assert!(Segment::open(unsealed, FORMAT).unwrap_err().to_string().contains("sealed"));
+        let empty = sys::create("mp-test").unwrap();
+        sys::allocate(&empty, 0, 4096).unwrap();
+        sys::seal(&empty, SealFlags::SHRINK | SealFlags::GROW).unwrap();
+        assert!(Segment::open(empty, FORMAT).unwrap_err().to_string().contains("header"));
+    }
+
+    #[test]
+    fn the_size_cannot_change() {
+        let segment = Segment::create(FORMAT, 100).unwrap();
+        assert!(rustix::fs::ftruncate(&segment, 0).is_err());
+        assert!(rustix::fs::ftruncate(&segment, 1 << 20).is_err());
+    }
+}
