@@ -45,7 +45,11 @@ pub(crate) const VERBS: &[Verb] = &[
     ("steps", "each numbered step of each protocol with the test that kills there", steps::run),
     ("conformance", "every proof named in docs/coverage.md and docs/python.md holds", conformance::run),
     ("alone", "per crate: a fresh package with that one dependency runs the README's program", alone::run),
-    ("stress", "[--seconds N] [--repeat N] [-p CRATE] [--load]: ignored tests, or a suite again and again", stress::run),
+    (
+        "stress",
+        "[--seconds N] [--repeat N] [-p CRATE] [--load]: ignored tests, or a suite again and again",
+        stress::run,
+    ),
     ("fallbacks", "the suite once per forced fallback", fallbacks::run),
     ("loom", "[CRATE] [--preemptions N]: the models", loom::run),
     ("miri", "[CRATE]: the pure parts under Miri", miri::run),
