@@ -1,0 +1,3 @@
+//! The doors to the OS: mutexes of the C library that survive their owner.
+
+pub(crate) mod robust;

@@ -1,0 +1,324 @@
+//! A mutex in shared memory whose owner may die.
+//!
+//! Purpose: mutual exclusion between the threads of several processes, where the death of an owner (of its process, or of
+//! just the owning thread) passes the mutex on at once, with the news. It is a pthread mutex: robust, process-shared,
+//! error-checking.
+//!
+//! | state | lock | `unlock` by the owner | the owner dies |
+//! | --- | --- | --- | --- |
+//! | free | owned, [`Acquired::Clean`] | – | – |
+//! | owned | others sleep; the owner gets `AlreadyHeld` | free | orphaned; the kernel wakes one sleeper |
+//! | orphaned | owned inconsistently, [`Acquired::OwnerDied`] | – | – |
+//! | owned inconsistently | as owned | unusable for ever | orphaned |
+//! | … after `mark_consistent` | as owned | free | orphaned |
+//!
+//! Invariants:
+//! 1. A place that `at` accepts was initialised: its mark is stored last by `init`, and never cleared.
+//! 2. No sleep lasts longer than a slice. A sleeper that is woken and killed before it acts, while a third thread
+//!    takes the mutex and gives it back, has swallowed the only wake; inside glibc the others would sleep for ever.
+//! 3. Only the owning thread unlocks: pthread answers EPERM to all others, a forked child included.
+//! 4. The memory stays mapped while a thread of this process owns the mutex: the thread's robust list points into it.
+//!
+//! Memory orderings are pthread's: whatever an owner wrote before it unlocked or died, the next owner sees. The mark
+//! is stored with Release and read with Relaxed: the handle of the memory travels through the kernel after it.
+
+#![expect(unsafe_code, reason = "robust process-shared mutexes exist only in pthread")]
+
+use libc::{c_int, pthread_mutex_t, pthread_mutexattr_t};
+use mp_core::deadline::SLICE;
+use mp_core::{Deadline, park};
+use mp_shm::Mapping;
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+use std::{fmt, io};
+
+/// How the mutex came to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acquired {
+    /// The last owner gave it back.
+    Clean,
+    /// The last owner died: what the mutex guards may be half-changed. Repair it (so that a repair may be begun again,
+    /// should this process die too), call [`RobustMutex::mark_consistent`], then go on.
+    OwnerDied,
+}
+
+/// Why the mutex was not acquired.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RawLockError {
+    /// Somebody else owns it, and the time is over; for `try_lock`, at once.
+    TimedOut,
+    /// The calling thread owns it already.
+    AlreadyHeld,
+    /// It was unlocked after a death without having been marked consistent, and is lost.
+    NotRecoverable,
+    /// The system refused, with this error number.
+    Os(i32),
+}
+
+impl fmt::Display for RawLockError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RawLockError::TimedOut => f.write_str("the mutex is held by another thread"),
+            RawLockError::AlreadyHeld => f.write_str("the mutex is held by this thread already"),
+            RawLockError::NotRecoverable => f.write_str("the mutex was given up by whoever repaired it"),
+            RawLockError::Os(errno) => {
+                write!(f, "acquire a mutex in shared memory: {}", io::Error::from_raw_os_error(*errno))
+            }
+        }
+    }
+}
+
+impl std::error::Error for RawLockError {}
+
+impl From<RawLockError> for io::Error {
+    fn from(error: RawLockError) -> io::Error {
+        match error {
+            RawLockError::TimedOut => io::Error::new(io::ErrorKind::TimedOut, error),
+            RawLockError::AlreadyHeld => io::Error::new(io::ErrorKind::Deadlock, error),
+            RawLockError::NotRecoverable => io::Error::other(error),
+            RawLockError::Os(errno) => io::Error::from_raw_os_error(errno),
+        }
+    }
+}
+
+/// What lies in shared memory.
+#[repr(C)]
+struct Place {
+    mutex: pthread_mutex_t,
+    mark: AtomicU32,
+    reserved: AtomicU32,
+}
+
+const MARK: u32 = u32::from_ne_bytes(*b"rob1");
+
+/// Where pthread keeps the word that the kernel knows: the owner's thread id, and two flags. The ABI of robust futexes.
+const WORD: usize = if cfg!(target_env = "musl") { 4 } else { 0 };
+const TID_MASK: u32 = 0x3fff_ffff;
+
+/// A view of the mutex at one place of a mapping. Cheap to make, free to copy.
+#[derive(Clone, Copy)]
+pub struct RobustMutex<'a> {
+    place: *const Place,
+    map: PhantomData<&'a Mapping>,
+}
+
+impl<'a> RobustMutex<'a> {
+    /// How many bytes it takes.
+    pub const SIZE: usize = size_of::<Place>();
+    /// What its offset must be a multiple of.
+    pub const ALIGN: usize = align_of::<Place>();
+
+    /// Makes a free mutex at `offset`, in memory that nobody else uses yet: once, before the memory is shared.
+    ///
+    /// # Errors
+    ///
+    /// When the system has no robust mutexes, or there is a mutex already.
+    ///
+    /// # Panics
+    ///
+    /// When it does not fit, or `offset` is not aligned.
+    pub fn init(map: &Mapping, offset: usize) -> io::Result<()> {
+        let place = map.at::<Place>(offset);
+        // SAFETY: `Mapping::at` checked bounds and alignment; an atomic, valid for any bytes.
+        let mark = unsafe { &(*place).mark };
+        if mark.load(Ordering::Acquire) == MARK {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a mutex already"));
+        }
+        // SAFETY: a field of the place checked above.
+        let mutex = unsafe { &raw mut (*place).mutex };
+        init(mutex, libc::PTHREAD_MUTEX_ERRORCHECK)?;
+        mark.store(MARK, Ordering::Release);
+        Ok(())
+    }
+
+    /// The mutex at `offset`.
+    ///
+    /// # Panics
+    ///
+    /// When there is none.
+    #[inline]
+    #[must_use]
+    pub fn at(map: &'a Mapping, offset: usize) -> RobustMutex<'a> {
+        let place = map.at::<Place>(offset).cast_const();
+        // SAFETY: `Mapping::at` checked bounds and alignment; an atomic, valid for any bytes.
+        let mark = unsafe { &(*place).mark };
+        assert!(mark.load(Ordering::Relaxed) == MARK, "no mutex at offset {offset}");
+        RobustMutex { place, map: PhantomData }
+    }
+
+    #[inline]
+    fn raw(&self) -> *mut pthread_mutex_t {
+        self.place.cast_mut().cast()
+    }
+
+    #[inline]
+    fn word(&self) -> &AtomicU32 {
+        // SAFETY: inside of the mutex, which is larger.
+        let word = unsafe { self.raw().byte_add(WORD) }.cast::<AtomicU32>();
+        // SAFETY: aligned to 4, and it lives as long as the mapping; pthread and the kernel access it atomically, too.
+        unsafe { &*word }
+    }
+
+    /// The thread that owns it now, by its id in the pid namespace of that thread; `None` while it is free, also when
+    /// its owner has died. May change at any time.
+    #[inline]
+    #[must_use]
+    pub fn owner(&self) -> Option<u32> {
+        Some(self.word().load(Ordering::Relaxed) & TID_MASK).filter(|tid| *tid != 0)
+    }
+
+    /// Acquires it if it is free.
+    ///
+    /// # Errors
+    ///
+    /// `TimedOut` when another thread owns it.
+    #[inline]
+    pub fn try_lock(&self) -> Result<Acquired, RawLockError> {
+        // SAFETY: a mutex was initialised here (invariant 1), and the mapping lives as long as `self`.
+        acquired(unsafe { libc::pthread_mutex_trylock(self.raw()) })
+    }
+
+    /// Acquires it, waiting until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// `TimedOut`, or `AlreadyHeld` by the calling thread.
+    #[inline]
+    pub fn lock(&self, deadline: Deadline) -> Result<Acquired, RawLockError> {
+        match self.try_lock() {
+            Err(RawLockError::TimedOut) => self.lock_contended(deadline),
+            done => done,
+        }
+    }
+
+    #[cold]
+    fn lock_contended(&self, deadline: Deadline) -> Result<Acquired, RawLockError> {
+        if park::Spin::default().until(u32::MAX, || self.owner().is_none()) {
+            match self.try_lock() {
+                Err(RawLockError::TimedOut) => {}
+                done => return done,
+            }
+        }
+        // SAFETY: as in `try_lock`.
+        unsafe { lock_in_slices(self.raw(), deadline) }
+    }
+
+    /// What the mutex guards is whole again. Only after [`Acquired::OwnerDied`], before [`unlock`](Self::unlock).
+    #[inline]
+    pub fn mark_consistent(&self) {
+        // SAFETY: as in `try_lock`; in any other state pthread refuses with EINVAL and changes nothing.
+        let answer = unsafe { libc::pthread_mutex_consistent(self.raw()) };
+        debug_assert!(answer == 0 || answer == libc::EINVAL, "pthread_mutex_consistent: {answer}");
+    }
+
+    /// Gives it back; false, and nothing happens, when the calling thread does not own it (in a forked child, say).
+    #[inline]
+    pub fn unlock(&self) -> bool {
+        // SAFETY: as in `try_lock`; pthread refuses with EPERM when this thread is not the owner.
+        let answer = unsafe { libc::pthread_mutex_unlock(self.raw()) };
+        debug_assert!(answer == 0 || answer == libc::EPERM, "pthread_mutex_unlock: {answer}");
+        answer == 0
+    }
+}
+
+impl fmt::Debug for RobustMutex<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RobustMutex").field("owner", &self.owner()).finish_non_exhaustive()
+    }
+}
+
+/// Initialises a robust process-shared mutex of `kind` at `mutex`.
+pub(crate) fn init(mutex: *mut pthread_mutex_t, kind: c_int) -> io::Result<()> {
+    let mut attributes = MaybeUninit::<pthread_mutexattr_t>::uninit();
+    let attr = attributes.as_mut_ptr();
+    // SAFETY: `attr` is writable for the attributes.
+    check(unsafe { libc::pthread_mutexattr_init(attr) })?;
+    let result = init_with(mutex, attr, kind);
+    // SAFETY: initialised above, not used after this.
+    let answer = unsafe { libc::pthread_mutexattr_destroy(attr) };
+    debug_assert_eq!(answer, 0, "pthread_mutexattr_destroy");
+    result
+}
+
+fn init_with(mutex: *mut pthread_mutex_t, attr: *mut pthread_mutexattr_t, kind: c_int) -> io::Result<()> {
+    // SAFETY: `init` initialised the attributes.
+    check(unsafe { libc::pthread_mutexattr_setpshared(attr, libc::PTHREAD_PROCESS_SHARED) })?;
+    // SAFETY: as above.
+    check(unsafe { libc::pthread_mutexattr_setrobust(attr, libc::PTHREAD_MUTEX_ROBUST) })?;
+    // SAFETY: as above.
+    check(unsafe { libc::pthread_mutexattr_settype(attr, kind) })?;
+    // SAFETY: the callers give a place of the right size and alignment that nobody uses yet.
+    check(unsafe { libc::pthread_mutex_init(mutex, attr) })
+}
+
+fn check(answer: c_int) -> io::Result<()> {
+    if answer == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(answer)) }
+}
+
+#[inline]
+pub(crate) fn acquired(answer: c_int) -> Result<Acquired, RawLockError> {
+    match answer {
+        0 => Ok(Acquired::Clean),
+        libc::EOWNERDEAD => Ok(Acquired::OwnerDied),
+        libc::EBUSY | libc::ETIMEDOUT => Err(RawLockError::TimedOut),
+        libc::EDEADLK => Err(RawLockError::AlreadyHeld),
+        libc::ENOTRECOVERABLE => Err(RawLockError::NotRecoverable),
+        other => Err(RawLockError::Os(other)),
+    }
+}
+
+/// Locks, sleeping a slice at a time (invariant 2).
+///
+/// # Safety
+///
+/// `mutex` must point to an initialised mutex that stays mapped.
+pub(crate) unsafe fn lock_in_slices(
+    mutex: *mut pthread_mutex_t,
+    deadline: Deadline,
+) -> Result<Acquired, RawLockError> {
+    loop {
+        if deadline.passed() {
+            return Err(RawLockError::TimedOut);
+        }
+        // SAFETY: the caller's promise.
+        match acquired(unsafe { lock_for(mutex, deadline.slice(SLICE)) }) {
+            Err(RawLockError::TimedOut) => {}
+            done => return done,
+        }
+    }
+}
+
+/// Locks, waiting at most `slice` on the monotonic clock.
+#[cfg(target_env = "gnu")]
+unsafe fn lock_for(mutex: *mut pthread_mutex_t, slice: Duration) -> c_int {
+    unsafe extern "C" {
+        // Since glibc 2.30; not in the libc crate.
+        fn pthread_mutex_clocklock(
+            mutex: *mut pthread_mutex_t,
+            clock: libc::clockid_t,
+            until: *const libc::timespec,
+        ) -> c_int;
+    }
+    let until = after(rustix::time::ClockId::Monotonic, slice);
+    // SAFETY: the caller promises a mutex; `until` is a normalised time.
+    unsafe { pthread_mutex_clocklock(mutex, libc::CLOCK_MONOTONIC, &raw const until) }
+}
+
+/// Locks, waiting about `slice`: this C library has the wall clock only. The caller measures on the monotonic one, so
+/// a step of the clock shifts one slice, not the deadline.
+#[cfg(not(target_env = "gnu"))]
+unsafe fn lock_for(mutex: *mut pthread_mutex_t, slice: Duration) -> c_int {
+    let until = after(rustix::time::ClockId::Realtime, slice);
+    // SAFETY: the caller promises a mutex; `until` is a normalised time.
+    unsafe { libc::pthread_mutex_timedlock(mutex, &raw const until) }
+}
+
+/// The time `slice` from now, with its nanoseconds below a second.
+fn after(clock: rustix::time::ClockId, slice: Duration) -> libc::timespec {
+    let now = rustix::time::clock_gettime(clock);
+    let nanos = now.tv_nsec + i64::from(slice.subsec_nanos());
+    let seconds = now.tv_sec + i64::try_from(slice.as_secs()).unwrap_or(i64::MAX >> 1);
+    libc::timespec { tv_sec: seconds + nanos / 1_000_000_000, tv_nsec: nanos % 1_000_000_000 }
+}
