@@ -156,11 +156,13 @@ fn wait_limited(mut child: Child, limit: Duration) -> Result<Option<ExitStatus>,
     if let Ok(status) = told.recv_timeout(limit) {
         return Ok(Some(status?));
     }
-    // The waiter owns the child, so the kill goes by number; it cannot be reused before the waiter's `wait`.
+    // The waiter owns the child, so the kill goes by number. Were the child to end between the line above and the kill,
+    // the number would have to be given out again in that moment to hit another.
     let killed = if cfg!(windows) {
         Command::new("taskkill").args(["/F", "/PID", &id.to_string()]).status()?
     } else {
-        Command::new("kill").args(["-KILL", &id.to_string()]).status()?
+        // The shell's own: a small system has no program of that name.
+        Command::new("sh").args(["-c", &format!("kill -KILL {id}")]).status()?
     };
     let status = told.recv().map_err(|error| error.to_string())??;
     // It may have ended by itself at the very last moment.

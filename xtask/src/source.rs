@@ -3,9 +3,9 @@
 /// What to blank.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Blank {
-    /// Comments only: string literals can still be read.
+    /// Comments, and `'"'` with its kind: string literals can still be read, and every quote opens or closes one.
     Comments,
-    /// Comments and the insides of strings.
+    /// Strings too.
     CommentsAndStrings,
 }
 
@@ -17,7 +17,7 @@ pub(crate) fn blanked(text: &str, what: Blank) -> String {
         let (len, blank) = token(rest, first, out.chars().next_back());
         let piece = &rest[..len];
         let hide = match blank {
-            Kind::Comment => true,
+            Kind::Comment | Kind::Char => true,
             Kind::String => what == Blank::CommentsAndStrings,
             Kind::Code => false,
         };
@@ -34,6 +34,7 @@ pub(crate) fn blanked(text: &str, what: Blank) -> String {
 #[derive(Clone, Copy)]
 enum Kind {
     Comment,
+    Char,
     String,
     Code,
 }
@@ -53,7 +54,7 @@ fn token(rest: &str, first: char, before: Option<char>) -> (usize, Kind) {
     match first {
         '"' => (quoted(rest, '"'), Kind::String),
         '\'' => match char_literal(rest) {
-            Some(len) => (len, Kind::String),
+            Some(len) => (len, Kind::Char),
             None => (1, Kind::Code), // a lifetime
         },
         _ => (first.len_utf8(), Kind::Code),
@@ -144,7 +145,7 @@ mod tests {
         let text = "let a = \"// not \\\" one\"; // one\n/* two /* nested */\n */ b('\"', '\\'', 'x'); r#\"raw \" // \"#;";
         let code = blanked(text, Blank::Comments);
         assert!(code.contains("// not") && !code.contains("// one") && !code.contains("nested"));
-        assert!(code.contains("raw \" //"));
+        assert!(code.contains("raw \" //") && !code.contains("'x'"));
         let bare = blanked(text, Blank::CommentsAndStrings);
         assert!(!bare.contains("not") && !bare.contains("raw") && bare.contains("b("));
         assert_eq!(bare.lines().count(), text.lines().count());

@@ -32,6 +32,9 @@ pub(crate) fn run(_: &[String]) -> Outcome {
             }
         }
     }
+    if declared.is_empty() {
+        println!("  no protocol has steps");
+    }
     faults.extend(compare(&declared, &named));
     from_faults(&faults)
 }
@@ -176,6 +179,12 @@ mod tests {
             (step("put", 2), "second".to_owned()),
         ];
         assert_eq!(named_in(code), expected);
+    }
+
+    #[test]
+    fn a_quote_as_a_char_does_not_open_a_string() {
+        let code = blanked("fn f() { g('\"'); h(\"put:1\"); /* \"put:2\" */ }", Blank::Comments);
+        assert_eq!(named_in(&code), [(step("put", 1), "f".to_owned())]);
     }
 
     #[test]

@@ -62,7 +62,7 @@ pub(crate) fn command(which: &str, (flags, dir): (&str, &str), filter: &str) -> 
         cargo(&format!("nextest run {which} {options} {filter}"))
     } else {
         let filter = filter.replace("--run-ignored only", "-- --ignored");
-        cargo(&format!("test {which} --no-fail-fast --lib --bins --tests --color never {filter}"))
+        cargo(&format!("test {which} --no-fail-fast --tests --color never {filter}"))
     };
     flavoured(command, flags, dir)
 }
