@@ -1,9 +1,20 @@
 //! Shared memory: values, arrays and frozen slices that several processes use at once.
 
+mod array;
+mod element;
+mod error;
 mod growable;
 mod mapping;
 mod segment;
+mod slot;
 mod sys;
+mod value;
+
+pub use array::{Array, Iter};
+pub use element::{Bits, Element, Number};
+pub use mp_core::{GiveError, TakeError, give, take};
+pub use slot::Slot;
+pub use value::Value;
 
 #[doc(hidden)]
 pub use growable::{Growable, WINDOW};

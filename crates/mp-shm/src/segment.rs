@@ -14,6 +14,7 @@
 //! | 32..40 | pid namespace of the creator |
 //! | 40..64 | zero |
 
+use crate::element::sealed::Stored;
 use crate::mapping::Mapping;
 use crate::sys;
 use memmap2::{MmapOptions, MmapRaw};
@@ -49,6 +50,14 @@ impl Format {
     #[must_use]
     pub const fn plain(kind: [u8; 4], version: u32) -> Format {
         Format { kind, version, element: 0, element_size: 0 }
+    }
+
+    /// A format of elements of type `T`.
+    #[must_use]
+    pub(crate) const fn element<T: Stored>(kind: [u8; 4], version: u32) -> Format {
+        #[expect(clippy::cast_possible_truncation, reason = "an element has at most eight bytes")]
+        let element_size = size_of::<T>() as u32;
+        Format { kind, version, element: T::CODE, element_size }
     }
 }
 

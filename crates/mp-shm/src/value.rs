@@ -1,0 +1,213 @@
+//! One element that several processes share.
+
+use crate::element::{Bits, Element, Number};
+use crate::error::during;
+use crate::segment::{Format, HEADER, Segment};
+use crate::slot::Slot;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::marker::PhantomData;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::{fmt, io};
+
+/// A number, a `bool` or a `char` that several processes use at once; Python's `Value`.
+///
+/// A clone is the same value, and so is what a child gets as an argument or through a pipe or queue. The memory has
+/// no name; the kernel frees it with its last user, however that one ends.
+///
+/// Every operation is one atomic step without a lock, so a process that is killed in one has done it or not, and nobody ever
+/// waits for anybody. All are sequentially consistent, among all values and arrays: whoever looks at two of them sees no order
+/// of events that others could contradict. Python's lock around every access gives the same; a weaker order would make
+/// a plain `set` cheaper by some nanoseconds and the classic two-flag handshake wrong.
+///
+/// # Reading, then writing, still races
+///
+/// `get` and `set` are two steps, and another process may come between:
+///
+/// ```
+/// let value = mp_shm::Value::new(0)?;
+/// let (mine, theirs) = (value.clone(), value.clone());
+/// let (read_by_me, read_by_them) = (mine.get(), theirs.get());
+/// mine.set(read_by_me + 1);
+/// theirs.set(read_by_them + 3); // what I added is lost
+/// assert_eq!(value.get(), 3);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// One step does not: [`fetch_add`](Value::fetch_add), or [`update`](Value::update) for anything else; a lock around both steps mends
+/// it too. Here two processes' worth of threads add at once and nothing is lost:
+///
+/// ```
+/// let value = mp_shm::Value::new(0)?;
+/// std::thread::scope(|scope| {
+///     for step in [1, 3] {
+///         let value = value.clone();
+///         scope.spawn(move || (0..5).for_each(|_| _ = value.fetch_add(step)));
+///     }
+/// });
+/// assert_eq!(value.get(), 20);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[doc(alias = "RawValue")]
+#[doc(alias = "Synchronized")]
+pub struct Value<T: Element> {
+    segment: Segment,
+    element: PhantomData<T>,
+}
+
+impl<T: Element> Value<T> {
+    const FORMAT: Format = Format::element::<T>(*b"VALU", 1);
+
+    /// Makes a value in new shared memory.
+    ///
+    /// # Errors
+    ///
+    /// When there is no memory or no descriptor left.
+    pub fn new(value: T) -> io::Result<Value<T>> {
+        let segment = Segment::create(Self::FORMAT, size_of::<T>());
+        let segment = during(segment, || "make a shared value".into())?;
+        let made = Value { segment, element: PhantomData };
+        made.set(value);
+        Ok(made)
+    }
+
+    #[inline]
+    fn slot(&self) -> Slot<'_, T> {
+        Slot::in_map(self.segment.map(), HEADER)
+    }
+
+    /// Reads it. It may change at any time.
+    #[inline]
+    #[must_use]
+    pub fn get(&self) -> T {
+        self.slot().get()
+    }
+
+    /// Writes it.
+    #[inline]
+    pub fn set(&self, value: T) {
+        self.slot().set(value);
+    }
+
+    /// Writes it and returns what was there, in one step.
+    #[inline]
+    pub fn swap(&self, value: T) -> T {
+        self.slot().swap(value)
+    }
+
+    /// Writes `new` if it is `current`, in one step; returns what was there, as an error when it was something else.
+    ///
+    /// Floats are compared bit by bit: a NaN equals itself, `0.0` and `-0.0` differ.
+    ///
+    /// # Errors
+    ///
+    /// When it was not `current`; nothing was written then.
+    #[inline]
+    pub fn compare_exchange(&self, current: T, new: T) -> Result<T, T> {
+        self.slot().compare_exchange(current, new)
+    }
+
+    /// Replaces it by what `change` makes of it, in one step; returns what was there.
+    ///
+    /// Nothing is locked: when somebody else was faster, `change` runs again with what they wrote.
+    ///
+    /// ```
+    /// let value = mp_shm::Value::new('a')?;
+    /// assert_eq!(value.update(|letter| letter.to_ascii_uppercase()), 'a');
+    /// assert_eq!(value.get(), 'A');
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[inline]
+    pub fn update(&self, change: impl FnMut(T) -> T) -> T {
+        self.slot().update(change)
+    }
+
+    /// As [`update`](Value::update), unless `change` returns `None`; returns what was there.
+    ///
+    /// # Errors
+    ///
+    /// When `change` returned `None`; nothing was written then.
+    #[inline]
+    pub fn try_update(&self, change: impl FnMut(T) -> Option<T>) -> Result<T, T> {
+        self.slot().try_update(change)
+    }
+}
+
+impl<T: Number> Value<T> {
+    /// Adds to it in one step; returns what was there. Integers wrap around.
+    #[inline]
+    pub fn fetch_add(&self, by: T) -> T {
+        self.slot().fetch_add(by)
+    }
+
+    /// Subtracts from it in one step; returns what was there. Integers wrap around.
+    #[inline]
+    pub fn fetch_sub(&self, by: T) -> T {
+        self.slot().fetch_sub(by)
+    }
+
+    /// Lowers it to `limit` if it is more, in one step; returns what was there.
+    #[inline]
+    pub fn fetch_min(&self, limit: T) -> T {
+        self.slot().fetch_min(limit)
+    }
+
+    /// Raises it to `limit` if it is less, in one step; returns what was there.
+    #[inline]
+    pub fn fetch_max(&self, limit: T) -> T {
+        self.slot().fetch_max(limit)
+    }
+}
+
+impl<T: Bits> Value<T> {
+    /// Keeps the bits that are in `with` too, in one step; returns what was there.
+    #[inline]
+    pub fn fetch_and(&self, with: T) -> T {
+        self.slot().fetch_and(with)
+    }
+
+    /// Adds the bits of `with`, in one step; returns what was there.
+    #[inline]
+    pub fn fetch_or(&self, with: T) -> T {
+        self.slot().fetch_or(with)
+    }
+
+    /// Turns the bits of `with` round, in one step; returns what was there.
+    #[inline]
+    pub fn fetch_xor(&self, with: T) -> T {
+        self.slot().fetch_xor(with)
+    }
+}
+
+impl<T: Element> Clone for Value<T> {
+    fn clone(&self) -> Value<T> {
+        Value { segment: self.segment.clone(), element: PhantomData }
+    }
+}
+
+impl<T: Element> fmt::Debug for Value<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Value").field(&self.get()).finish()
+    }
+}
+
+impl<T: Element> AsFd for Value<T> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.segment.as_fd()
+    }
+}
+
+impl<T: Element> Serialize for Value<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.segment.serialize(serializer)
+    }
+}
+
+impl<'de, T: Element> Deserialize<'de> for Value<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Value<T>, D::Error> {
+        let segment = Segment::deserialize_as(deserializer, Self::FORMAT)?;
+        if segment.len() != size_of::<T>() {
+            return Err(serde::de::Error::custom("a shared value of another size"));
+        }
+        Ok(Value { segment, element: PhantomData })
+    }
+}
