@@ -74,6 +74,32 @@ impl Identity {
     }
 }
 
+impl Identity {
+    /// This identity as one word that is never zero, for owner words that change by one atomic operation. It holds the
+    /// low half of the start time: a pid would have to be reused after exactly 497 days to fool it.
+    #[inline]
+    #[must_use]
+    pub const fn pack(self) -> u64 {
+        ((self.pid as u64) << 32) | (self.start & 0xffff_ffff)
+    }
+
+    /// Whether the process whose identity was [`pack`](Identity::pack)ed into `word` still lives; zero is nobody.
+    #[must_use]
+    pub fn packed_is_alive(word: u64) -> bool {
+        let [pid, start] = [word >> 32, word & 0xffff_ffff];
+        if word == Identity::current().pack() {
+            return true;
+        }
+        let Ok(pid) = u32::try_from(pid) else { return false };
+        match Identity::of(pid) {
+            Some(found) if found.start & 0xffff_ffff == start => found.is_alive(),
+            Some(_) => false,
+            // Nothing to be read: gone, or a `/proc` that shows nothing; the pidfd decides.
+            None => pid != 0 && Identity { pid, start: 0 }.is_alive(),
+        }
+    }
+}
+
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "process {} (started at tick {})", self.pid, self.start)
@@ -126,6 +152,18 @@ mod tests {
         assert!(!identity.is_alive());
         child.wait().unwrap();
         assert!(!identity.is_alive());
+    }
+
+    #[test]
+    fn a_packed_identity_lives_as_long_as_its_process() {
+        assert!(!Identity::packed_is_alive(0));
+        let me = Identity::current();
+        assert!(Identity::packed_is_alive(me.pack()));
+        assert!(!Identity::packed_is_alive(Identity { start: me.start + 1, ..me }.pack()));
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let word = Identity::of(child.id()).unwrap().pack();
+        child.wait().unwrap();
+        assert!(!Identity::packed_is_alive(word));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! caller loops and reads the truth again, because a wake can be lost to its sender's death after the store, or to the
 //! death of the one it woke.
 
+use crate::sys;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::thread::futex::{self, Flags};
@@ -65,6 +66,38 @@ pub fn timespec(duration: Duration) -> Timespec {
         tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX >> 1),
         tv_nsec: duration.subsec_nanos().into(),
     }
+}
+
+/// Prepares this process for [`light_barrier`]; false where the kernel lacks the means, and full fences are needed.
+///
+/// "Publish, then look whether the peer sleeps" needs a store to become visible before a later load, on each message. The
+/// kernel offers to pay for that on the sleeper's side alone, who is slow anyway: his [`heavy_barrier`] makes every
+/// running thread of every registered process pass a full barrier.
+#[must_use]
+pub fn register_light_barrier() -> bool {
+    static REGISTERED: OnceLock<bool> = OnceLock::new();
+    // A forked child inherits the registration together with the memory.
+    *REGISTERED.get_or_init(sys::register_barrier)
+}
+
+/// The cheap side, before the load: only the compiler is kept from reordering.
+#[inline]
+pub fn light_barrier() {
+    std::sync::atomic::compiler_fence(Ordering::SeqCst);
+}
+
+/// The expensive side, between the store that announces a sleep and the last look.
+pub fn heavy_barrier() {
+    std::sync::atomic::fence(Ordering::SeqCst);
+    sys::barrier_everywhere();
+}
+
+/// A clock that costs a few nanoseconds and counts at some hundred million to a few billion per second: good for "was that
+/// just now", nothing else.
+#[inline]
+#[must_use]
+pub fn ticks() -> u64 {
+    sys::ticks()
 }
 
 /// The core that this thread runs on now.

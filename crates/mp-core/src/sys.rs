@@ -1,5 +1,8 @@
 //! The only door to the OS in this crate that is not a safe call of `rustix`.
-#![expect(unsafe_code, reason = "a page that a fork wipes, and the step between fork and exec")]
+#![expect(
+    unsafe_code,
+    reason = "a page that a fork wipes, barriers and clocks, and the step between fork and exec"
+)]
 
 use crate::Identity;
 use crate::step::Action;
@@ -73,6 +76,34 @@ fn wiped_page() -> Option<&'static Remembered> {
     unsafe { madvise(page, length, Advice::LinuxWipeOnFork) }.ok()?;
     // SAFETY: page-aligned, zeroed, never unmapped, and accessed only through the atomics.
     Some(unsafe { &*page.cast::<Remembered>() })
+}
+
+/// `membarrier(2)`, which neither rustix nor std offers.
+fn membarrier(command: libc::c_int) -> bool {
+    // SAFETY: the call takes plain numbers and touches no memory of this process.
+    unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) == 0 }
+}
+
+pub(crate) fn register_barrier() -> bool {
+    membarrier(libc::MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED)
+}
+
+pub(crate) fn barrier_everywhere() {
+    membarrier(libc::MEMBARRIER_CMD_GLOBAL_EXPEDITED);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[inline]
+pub(crate) fn ticks() -> u64 {
+    // SAFETY: every x86-64 processor has the instruction; it only reads a counter.
+    unsafe { std::arch::x86_64::_rdtsc() }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) fn ticks() -> u64 {
+    static START: OnceLock<std::time::Instant> = OnceLock::new();
+    let nanos = START.get_or_init(std::time::Instant::now).elapsed().as_nanos();
+    u64::try_from(nanos).unwrap_or(u64::MAX)
 }
 
 /// Lets the child that `command` starts inherit `fd` under the same number; it is closed here with the command.
