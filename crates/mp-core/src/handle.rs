@@ -150,6 +150,14 @@ impl Handle {
     }
 }
 
+impl Handle {
+    /// The shared descriptor, without the handle around it.
+    #[must_use]
+    pub fn into_shared(self) -> Arc<OwnedFd> {
+        self.0
+    }
+}
+
 impl From<OwnedFd> for Handle {
     fn from(fd: OwnedFd) -> Handle {
         Handle(Arc::new(fd))

@@ -1,0 +1,208 @@
+//! The socket beside a ring: lifeline, doorbell, and the way of handles.
+//!
+//! A pair of sequenced-packet sockets, one at each end. Its hang-up comes from the kernel when the last copy of the other end
+//! is gone, copies in flight inside messages included. A packet is a bell (one byte) or handles with the number under
+//! which a record in the ring asks for them.
+
+use mp_core::Handle;
+use mp_core::socket::BATCH;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, send, sendmsg, socketpair,
+};
+use std::collections::VecDeque;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+const BELL: &[u8] = b"!";
+
+/// A connected pair, closed on exec.
+///
+/// # Errors
+///
+/// When no descriptors are left.
+pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
+}
+
+/// Rings at the other end; false when nobody is there any more.
+#[must_use]
+pub fn ring_bell<F: AsFd>(socket: F) -> bool {
+    loop {
+        match send(&socket, BELL, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            // A full socket is readable already, which is all that a bell is for.
+            Ok(_) | Err(Errno::AGAIN | Errno::NOBUFS) => return true,
+            Err(Errno::INTR) => {}
+            Err(_) => return false,
+        }
+    }
+}
+
+/// Sends `fds` under `number`.
+///
+/// # Errors
+///
+/// `QuotaExceeded` when the kernel's budget for handles in flight is used up, `BrokenPipe` when nobody is at the other
+/// end. Those that went before a failure are discarded by the receiver, since no record asks for the number.
+pub fn send_handles<F: AsFd>(socket: F, number: u64, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    for batch in fds.chunks(BATCH) {
+        loop {
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(BATCH))];
+            let mut control = SendAncillaryBuffer::new(&mut space);
+            control.push(SendAncillaryMessage::ScmRights(batch));
+            let bytes = number.to_ne_bytes();
+            let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+            match sendmsg(&socket, &[IoSlice::new(&bytes)], &mut control, flags) {
+                Ok(_) => break,
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN | Errno::NOBUFS | Errno::TOOMANYREFS) => {
+                    return Err(io::ErrorKind::QuotaExceeded.into());
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether the last copy of the other end is gone. Once true, always true.
+#[must_use]
+pub fn hung_up<F: AsFd>(socket: F) -> bool {
+    // No events asked for: only a hang-up is reported.
+    let mut polled = [PollFd::new(&socket, PollFlags::empty())];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    loop {
+        match rustix::event::poll(&mut polled, Some(&now)) {
+            Ok(_) => return polled[0].revents().intersects(PollFlags::HUP | PollFlags::ERR),
+            Err(Errno::INTR) => {}
+            Err(_) => return false,
+        }
+    }
+}
+
+/// Handles that have arrived before the record that asks for them was read.
+#[derive(Debug, Default)]
+pub struct Inbox {
+    arrived: VecDeque<(u64, Vec<Handle>)>,
+}
+
+impl Inbox {
+    /// An inbox that goes on where another left off: see [`Inbox::arrived`].
+    #[must_use]
+    pub fn with(arrived: Vec<(u64, Vec<Handle>)>) -> Inbox {
+        Inbox { arrived: arrived.into() }
+    }
+
+    /// What has arrived and was not asked for yet, to travel on with an end that moves.
+    pub fn arrived(&self) -> impl ExactSizeIterator<Item = &(u64, Vec<Handle>)> {
+        self.arrived.iter()
+    }
+
+    /// Reads all packets that are there: bells fall silent, handles are kept.
+    ///
+    /// # Errors
+    ///
+    /// When handles came that this process has no room for, or the system refuses.
+    pub fn drain<F: AsFd>(&mut self, socket: F) -> io::Result<()> {
+        while self.receive(&socket)? {}
+        Ok(())
+    }
+
+    /// The `count` handles that were sent under `number`; earlier ones that nobody asked for are closed.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` when they did not come: a process that had read them from the socket died before it read the record.
+    pub fn take<F: AsFd>(&mut self, socket: F, number: u64, count: usize) -> io::Result<Vec<OwnedFd>> {
+        let mut found = Vec::new();
+        loop {
+            while let Some((arrived, _)) = self.arrived.front()
+                && *arrived <= number
+            {
+                if let Some((arrived, handles)) = self.arrived.pop_front()
+                    && arrived == number
+                {
+                    found.extend(handles);
+                }
+            }
+            if found.len() >= count {
+                return found.into_iter().take(count).map(into_fd).collect();
+            }
+            if !self.receive(&socket)? {
+                return Err(io::ErrorKind::NotFound.into());
+            }
+        }
+    }
+
+    /// Reads one packet; false when there is none.
+    fn receive<F: AsFd>(&mut self, socket: F) -> io::Result<bool> {
+        let mut bytes = [0; 8];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(BATCH))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+        let message = loop {
+            match recvmsg(&socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, flags) {
+                Ok(message) => break message,
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN | Errno::CONNRESET) => return Ok(false),
+                Err(error) => return Err(error.into()),
+            }
+        };
+        let mut handles = Vec::new();
+        for part in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(fds) = part {
+                handles.extend(fds.map(Handle::from));
+            }
+        }
+        if message.flags.contains(ReturnFlags::CTRUNC) {
+            return Err(io::ErrorKind::QuotaExceeded.into());
+        }
+        if message.bytes == bytes.len() {
+            self.arrived.push_back((u64::from_ne_bytes(bytes), handles));
+        }
+        Ok(message.bytes > 0)
+    }
+}
+
+/// The descriptor itself; a copy when the handle is shared with a message on its way.
+fn into_fd(handle: Handle) -> io::Result<OwnedFd> {
+    match std::sync::Arc::try_unwrap(handle.into_shared()) {
+        Ok(fd) => Ok(fd),
+        Err(shared) => shared.try_clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn handles_are_found_by_their_number() {
+        let (left, right) = pair().unwrap();
+        let null = std::fs::File::open("/dev/null").unwrap();
+        for number in [1, 2, 3] {
+            send_handles(&left, number, &[null.as_fd(), null.as_fd()]).unwrap();
+            assert!(ring_bell(&left));
+        }
+        let mut inbox = Inbox::default();
+        assert_eq!(inbox.take(&right, 2, 2).unwrap().len(), 2);
+        inbox.drain(&right).unwrap();
+        assert_eq!(inbox.arrived().count(), 1);
+        assert_eq!(inbox.take(&right, 3, 2).unwrap().len(), 2);
+        assert_eq!(inbox.take(&right, 4, 1).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert!(!hung_up(&right));
+        drop(left);
+        assert!(hung_up(&right));
+    }
+
+    #[test]
+    fn a_full_kernel_budget_is_an_error_not_a_block() {
+        let (left, _right) = pair().unwrap();
+        let null = std::fs::File::open("/dev/null").unwrap();
+        let refused = (0..100_000).find_map(|number| send_handles(&left, number, &[null.as_fd()]).err());
+        assert_eq!(refused.unwrap().kind(), io::ErrorKind::QuotaExceeded);
+    }
+}

@@ -1,0 +1,93 @@
+//! Where the words of a ring lie, in bytes from its start. Lines that different sides write are 128 bytes apart, since
+//! processors fetch pairs of lines.
+
+// Written by the writer on each message.
+pub(super) const PUBLISHED: usize = 0;
+pub(super) const TAIL: [usize; 2] = [8, 16];
+pub(super) const HANDLES: usize = 24;
+pub(super) const WRITER_LEASE: usize = 32;
+pub(super) const WRITER_CORE: usize = 40;
+
+// Written rarely.
+pub(super) const REGIONS: usize = 128;
+pub(super) const MARKS: usize = 136;
+
+// Written by the reader on each message.
+pub(super) const TAKEN: usize = 256;
+pub(super) const HEAD: [usize; 2] = [264, 272];
+pub(super) const REGION: usize = 280;
+pub(super) const FREED: usize = 288;
+pub(super) const READER_LEASE: usize = 296;
+pub(super) const READER_CORE: usize = 304;
+
+// Written by the reader now and then, read by the writer now and then.
+pub(super) const SPACE: usize = 384;
+
+// Written by a sleeper, looked at by the other side on each message.
+pub(super) const READER_ASLEEP: usize = 512;
+pub(super) const WRITER_ASLEEP: usize = 640;
+
+pub(super) const TABLE: usize = 768;
+pub(super) const ENTRY: usize = 24;
+
+/// How many regions a ring may have at once. More cost 24 bytes each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Table {
+    /// For a ring that grows only when it is empty.
+    Short,
+    /// For one that grows whenever it is full: 32 GiB in its largest regions.
+    Long,
+}
+
+impl Table {
+    pub(super) const fn entries(self) -> u16 {
+        match self {
+            Table::Short => 64,
+            Table::Long => 2048,
+        }
+    }
+
+    /// Bytes that a ring takes in the fixed part of its memory.
+    #[must_use]
+    pub const fn fixed(self) -> usize {
+        (TABLE + ENTRY * self.entries() as usize).next_multiple_of(128)
+    }
+}
+
+/// Some process could not register for cheap barriers: everybody fences fully.
+pub(super) const MARK_FULL_FENCES: u32 = 1;
+
+/// Which of two rings in one memory this is: each has a share of the file's offsets to itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// The first, or only one.
+    There,
+    /// The second.
+    Back,
+}
+
+impl Direction {
+    pub(super) const fn share(self) -> u64 {
+        match self {
+            Direction::There => 0,
+            // 64 TiB: more than any machine's memory.
+            Direction::Back => 1 << 46,
+        }
+    }
+}
+
+/// When a ring may take more memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Growth {
+    /// Only for a message that is large for it, and only when it is empty: a full ring makes the writer wait.
+    WhenEmpty,
+    /// Whenever it is full.
+    Always,
+}
+
+/// The size of the first region, and of the one that a large ring goes back to.
+pub(super) const SMALL_REGION: u64 = 64 << 10;
+/// The largest region that is used as a ring.
+pub(super) const LARGE_REGION: u64 = 16 << 20;
+/// A message larger than this part of the largest ring gets a region of its own.
+pub(super) const PART: u64 = 4;

@@ -1,0 +1,202 @@
+//! The crash-safe byte ring under pipes and queues. Its protocol is in `README.md` beside this file.
+#![doc = include_str!("README.md")]
+
+mod layout;
+mod reader;
+mod region;
+mod writer;
+
+pub use layout::{Direction, Growth, Table};
+pub use reader::{Head, ReaderCache};
+pub use writer::{Record, WriteError, WriterCache};
+
+use layout::*;
+use mp_core::Encoding;
+use mp_shm::{Growable, Mapping};
+use std::fmt;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicU32, AtomicU64};
+
+/// The shared memory holds something that no writer of this protocol left there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Corrupt(pub &'static str);
+
+impl fmt::Display for Corrupt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the shared memory of a pipe or queue is corrupt: {}", self.0)
+    }
+}
+
+impl std::error::Error for Corrupt {}
+
+/// One ring in shared memory. At any time at most one thread of all processes may write, and one may read: a pipe's ends
+/// are each one's own, a queue holds a robust lock for each side.
+#[derive(Clone, Debug)]
+pub struct Ring {
+    memory: Growable,
+    /// Where this ring's words start in the fixed part.
+    at: usize,
+    /// Where its regions start in the file.
+    base: u64,
+    table: Table,
+}
+
+impl Ring {
+    /// The ring at `at` in the fixed part of `memory`, whose regions lie in the share of the file that `direction` has.
+    #[must_use]
+    pub fn new(memory: Growable, at: usize, direction: Direction, table: Table) -> Ring {
+        let base = memory.first_window() + direction.share();
+        Ring { memory, at, base, table }
+    }
+
+    #[inline]
+    fn entries(&self) -> u64 {
+        self.table.entries().into()
+    }
+
+    /// The memory it lives in.
+    #[must_use]
+    pub fn memory(&self) -> &Growable {
+        &self.memory
+    }
+
+    #[inline]
+    fn fixed(&self) -> &Mapping {
+        self.memory.fixed()
+    }
+
+    #[inline]
+    fn word(&self, offset: usize) -> &AtomicU64 {
+        self.fixed().atomic_u64(self.at + offset)
+    }
+
+    #[inline]
+    fn small_word(&self, offset: usize) -> &AtomicU32 {
+        self.fixed().atomic_u32(self.at + offset)
+    }
+
+    /// How many messages were ever published.
+    #[inline]
+    #[must_use]
+    pub fn published(&self) -> u64 {
+        self.word(PUBLISHED).load(Acquire)
+    }
+
+    /// How many messages were ever taken.
+    #[inline]
+    #[must_use]
+    pub fn taken(&self) -> u64 {
+        self.word(TAKEN).load(Acquire)
+    }
+
+    /// How many messages are inside; exact for whoever keeps both sides from moving, a moment old for others.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        // Taken first: it never overtakes what was published.
+        let taken = self.taken();
+        self.published().wrapping_sub(taken)
+    }
+
+    /// Whether no message is inside.
+    #[inline]
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// One while a reader sleeps, or wants to be rung for; whoever publishes swaps it to zero and wakes.
+    #[inline]
+    #[must_use]
+    pub fn reader_asleep(&self) -> &AtomicU32 {
+        self.small_word(READER_ASLEEP)
+    }
+
+    /// One while a writer sleeps for space; whoever takes swaps it to zero and wakes.
+    #[inline]
+    #[must_use]
+    pub fn writer_asleep(&self) -> &AtomicU32 {
+        self.small_word(WRITER_ASLEEP)
+    }
+
+    /// Which process has the writing end, as a packed identity; zero before the first use. Not used by queues.
+    #[inline]
+    #[must_use]
+    pub fn writer_lease(&self) -> &AtomicU64 {
+        self.word(WRITER_LEASE)
+    }
+
+    /// Which process has the reading end.
+    #[inline]
+    #[must_use]
+    pub fn reader_lease(&self) -> &AtomicU64 {
+        self.word(READER_LEASE)
+    }
+
+    /// The core on which the writer was last seen waiting, plus one; zero for unknown.
+    #[must_use]
+    pub fn writer_core(&self) -> &AtomicU32 {
+        self.small_word(WRITER_CORE)
+    }
+
+    /// The core on which the reader was last seen waiting, plus one; zero for unknown.
+    #[must_use]
+    pub fn reader_core(&self) -> &AtomicU32 {
+        self.small_word(READER_CORE)
+    }
+
+    /// Marks: see [`layout`](self). Set once, never cleared.
+    #[inline]
+    #[must_use]
+    pub fn marks(&self) -> &AtomicU32 {
+        self.small_word(MARKS)
+    }
+
+    /// Notes whether this process can be reached by the cheap barriers; until all can, everybody fences fully.
+    pub fn join(&self) {
+        if !mp_core::park::register_light_barrier() {
+            self.marks().fetch_or(MARK_FULL_FENCES, Release);
+        }
+    }
+
+    /// Between publishing and looking at the other side's sleep word.
+    #[inline]
+    pub fn barrier_before_look(&self) {
+        if self.marks().load(Relaxed) & MARK_FULL_FENCES == 0 {
+            mp_core::park::light_barrier();
+        } else {
+            std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+        }
+    }
+}
+
+/// The header word of a record: length, encoding and number of handles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct HeaderWord {
+    length: u32,
+    encoding: Encoding,
+    handles: u16,
+}
+
+impl HeaderWord {
+    fn pack(self) -> u64 {
+        u64::from(self.length) | u64::from(self.encoding.0) << 32 | u64::from(self.handles) << 48
+    }
+
+    fn unpack(word: u64) -> HeaderWord {
+        let [l0, l1, l2, l3, encoding, _, h0, h1] = word.to_le_bytes();
+        HeaderWord {
+            length: u32::from_le_bytes([l0, l1, l2, l3]),
+            encoding: Encoding(encoding),
+            handles: u16::from_le_bytes([h0, h1]),
+        }
+    }
+
+    /// Bytes that the record takes in the ring.
+    fn total(self) -> u64 {
+        let sequence = if self.handles > 0 { 8 } else { 0 };
+        8 + sequence + u64::from(self.length).next_multiple_of(8)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,192 @@
+//! The reading side.
+
+use super::layout::*;
+use super::region::{Region, corrupt};
+use super::writer::parity;
+use super::{Corrupt, HeaderWord, Ring};
+use mp_core::Encoding;
+use std::io;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+/// What stands before the bytes of the next message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// How many bytes it has.
+    pub length: usize,
+    /// How they are to be read.
+    pub encoding: Encoding,
+    /// How many handles travel beside them.
+    pub handles: u16,
+    /// The number under which they were sent.
+    pub sequence: u64,
+    position: u64,
+    bytes_at: u64,
+    total: u64,
+    taken: u64,
+}
+
+/// What this process remembers of the reading side; a fresh one is always right, only slower.
+#[derive(Debug, Default)]
+pub struct ReaderCache {
+    region: Option<Region>,
+    /// How many messages were published when last looked.
+    published: u64,
+    /// The last `space` this process stored.
+    space: u64,
+}
+
+impl Ring {
+    /// What the next message is, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidData` when the shared memory is corrupt; else when the region cannot be mapped.
+    #[inline]
+    pub fn peek(&self, cache: &mut ReaderCache) -> io::Result<Option<Head>> {
+        let taken = self.word(TAKEN).load(Relaxed);
+        // Equal, or behind when another process has taken since this one looked.
+        if cache.published.wrapping_sub(taken).cast_signed() <= 0 {
+            cache.published = self.word(PUBLISHED).load(Acquire);
+            if cache.published.wrapping_sub(taken).cast_signed() <= 0 {
+                return Ok(None);
+            }
+        }
+        let position = self.word(HEAD[parity(taken)]).load(Relaxed);
+        self.region_of(cache, position)?;
+        let region = cache.region.as_ref().ok_or_else(|| corrupt(Corrupt("no region")))?;
+        let header = HeaderWord::unpack(region.word(position).map_err(corrupt)?.load(Relaxed));
+        let (sequence, bytes_at) = if header.handles > 0 {
+            (region.word(position.wrapping_add(8)).map_err(corrupt)?.load(Relaxed), 16)
+        } else {
+            (0, 8)
+        };
+        let total = header.total();
+        if total > region.size {
+            return Err(corrupt(Corrupt("a record is longer than its region")));
+        }
+        Ok(Some(Head {
+            length: header.length as usize,
+            encoding: header.encoding,
+            handles: header.handles,
+            sequence,
+            position,
+            bytes_at: position.wrapping_add(bytes_at),
+            total,
+            taken,
+        }))
+    }
+
+    /// Appends the bytes of the message that [`peek`](Ring::peek) just showed to `out`. It is still in the ring afterwards.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidData` when the shared memory is corrupt.
+    #[inline]
+    pub fn copy_to(&self, cache: &ReaderCache, head: &Head, out: &mut Vec<u8>) -> io::Result<()> {
+        let region = cache.region.as_ref().ok_or_else(|| corrupt(Corrupt("no region")))?;
+        region.append_to(head.bytes_at, head.length, out).map_err(corrupt)
+    }
+
+    /// As [`copy_to`](Ring::copy_to), into `out`, which has as many bytes as the message.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidData` when the shared memory is corrupt.
+    pub fn copy_into(&self, cache: &ReaderCache, head: &Head, out: &mut [u8]) -> io::Result<()> {
+        let region = cache.region.as_ref().ok_or_else(|| corrupt(Corrupt("no region")))?;
+        region.copy_out(head.bytes_at, out).map_err(corrupt)
+    }
+
+    /// Takes the message that [`peek`](Ring::peek) just showed: from here on it is this process's.
+    #[inline]
+    pub fn commit(&self, cache: &mut ReaderCache, head: &Head) {
+        mp_core::step!("ring.read", 1);
+        let next = head.taken.wrapping_add(1);
+        let behind = head.position.wrapping_add(head.total);
+        self.word(HEAD[parity(next)]).store(behind, Relaxed);
+        mp_core::step!("ring.read", 2);
+        // Release: the bytes were copied out before the writer may see them as free.
+        self.word(TAKEN).store(next, Release);
+        mp_core::step!("ring.read", 3);
+        // The space is given back in larger pieces: a writer that reads a line which changes with each message is
+        // several times slower.
+        let piece = cache.region.as_ref().map_or(0, |region| region.size / 8);
+        if behind.wrapping_sub(cache.space) >= piece {
+            self.give_space(cache, behind);
+        }
+    }
+
+    fn give_space(&self, cache: &mut ReaderCache, position: u64) {
+        cache.space = position;
+        self.word(SPACE).store(position, Release);
+    }
+
+    /// Gives back all space that was taken: before the reader sleeps, and for a writer that sleeps.
+    pub fn give_all_space(&self, cache: &mut ReaderCache) {
+        let taken = self.word(TAKEN).load(Relaxed);
+        let head = self.word(HEAD[parity(taken)]).load(Relaxed);
+        self.give_space(cache, head);
+    }
+
+    /// After a reader died: finishes what it may have left half-done. Does nothing when there is nothing to do.
+    pub fn mend_reader(&self) {
+        self.free_left_regions();
+    }
+
+    /// Gives large regions back that the writer has left and that are read out. For an empty ring; see
+    /// [`shrink`](Ring::shrink).
+    ///
+    /// # Errors
+    ///
+    /// As [`peek`](Ring::peek).
+    pub fn release_left_regions(&self, cache: &mut ReaderCache) -> io::Result<()> {
+        let taken = self.word(TAKEN).load(Relaxed);
+        if self.regions() == 0 || self.word(PUBLISHED).load(Acquire) != taken {
+            return Ok(());
+        }
+        let position = self.word(HEAD[parity(taken)]).load(Relaxed);
+        self.region_of(cache, position)
+    }
+
+    /// How large the region is that is read from.
+    #[must_use]
+    pub fn region_size(cache: &ReaderCache) -> u64 {
+        cache.region.as_ref().map_or(0, |region| region.size)
+    }
+
+    /// Makes the cached region the one in which `position` lies, leaving those that end there.
+    #[inline]
+    fn region_of(&self, cache: &mut ReaderCache, position: u64) -> io::Result<()> {
+        let regions = self.regions();
+        let current = self.word(REGION).load(Relaxed);
+        let known = cache.region.as_ref().is_some_and(|region| region.index == current);
+        if known && current.wrapping_add(1) == regions {
+            return Ok(());
+        }
+        self.find_region(cache, position, regions, current)
+    }
+
+    #[cold]
+    fn find_region(
+        &self,
+        cache: &mut ReaderCache,
+        position: u64,
+        regions: u64,
+        current: u64,
+    ) -> io::Result<()> {
+        if current >= regions || regions.wrapping_sub(current) > self.entries() {
+            return Err(corrupt(Corrupt("the reader's region does not exist")));
+        }
+        let mut index = current;
+        while index + 1 < regions && self.entry(index + 1).start == position {
+            index += 1;
+        }
+        if index != current {
+            self.leave_region(index);
+        }
+        if cache.region.as_ref().is_none_or(|region| region.index != index) {
+            cache.region = Some(self.map_region(index)?);
+        }
+        Ok(())
+    }
+}

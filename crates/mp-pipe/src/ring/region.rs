@@ -1,0 +1,193 @@
+//! Regions: the stretches of the file in which records lie.
+
+use super::layout::*;
+use super::{Corrupt, Ring};
+use mp_shm::{Mapping, WINDOW};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+/// One region, mapped in this process.
+#[derive(Debug)]
+pub(super) struct Region {
+    pub(super) index: u64,
+    /// The first position in it.
+    pub(super) start: u64,
+    pub(super) size: u64,
+    /// `position - start` is cut by this: a ring's size less one, or nothing for a region that is used once.
+    mask: u64,
+    map: Mapping,
+}
+
+/// What the table says of a region.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entry {
+    pub(super) offset: u64,
+    pub(super) size: u64,
+    pub(super) start: u64,
+}
+
+impl Region {
+    #[inline]
+    pub(super) fn is_ring(&self) -> bool {
+        self.mask != u64::MAX
+    }
+
+    /// How many bytes from `tail` on may be written when everything before `space` was taken.
+    #[inline]
+    pub(super) fn room(&self, tail: u64, space: u64) -> u64 {
+        let oldest = if self.is_ring() { space.max(self.start) } else { self.start };
+        self.size.saturating_sub(tail.wrapping_sub(oldest))
+    }
+
+    /// The place of `position` in the mapping.
+    #[inline]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a position cut to the mapping's length fits a usize"
+    )]
+    fn place(&self, position: u64) -> usize {
+        (position.wrapping_sub(self.start) & self.mask) as usize
+    }
+
+    /// The word at `position`, which is a multiple of eight; an error outside of the region.
+    #[inline]
+    pub(super) fn word(&self, position: u64) -> Result<&std::sync::atomic::AtomicU64, Corrupt> {
+        let place = self.place(position);
+        if place > self.map.len() - 8 || !place.is_multiple_of(8) {
+            return Err(Corrupt("a record lies outside of its region"));
+        }
+        Ok(self.map.atomic_u64(place))
+    }
+
+    /// Writes `bytes` at `position`, around the end of a ring where needed. There must be room.
+    #[inline]
+    pub(super) fn write(&self, position: u64, bytes: &[u8]) {
+        let place = self.place(position);
+        let (first, rest) = bytes.split_at(bytes.len().min(self.map.len() - place));
+        self.map.copy_in(place, first);
+        if !rest.is_empty() {
+            self.map.copy_in(0, rest);
+        }
+    }
+
+    /// The two stretches in which `length` bytes at `position` lie.
+    #[inline]
+    fn stretches(&self, position: u64, length: usize) -> Result<[(usize, usize); 2], Corrupt> {
+        let place = self.place(position);
+        if place > self.map.len() || length > self.map.len() {
+            return Err(Corrupt("a record is longer than its region"));
+        }
+        let first = length.min(self.map.len() - place);
+        if first < length && !self.is_ring() {
+            return Err(Corrupt("a record runs over the end of its region"));
+        }
+        Ok([(place, first), (0, length - first)])
+    }
+
+    /// Appends `length` bytes from `position` to `out`.
+    #[inline]
+    pub(super) fn append_to(&self, position: u64, length: usize, out: &mut Vec<u8>) -> Result<(), Corrupt> {
+        for (place, length) in self.stretches(position, length)? {
+            self.map.append_to(place, length, out);
+        }
+        Ok(())
+    }
+
+    /// Copies the bytes at `position` into all of `out`.
+    #[inline]
+    pub(super) fn copy_out(&self, position: u64, out: &mut [u8]) -> Result<(), Corrupt> {
+        let [first, rest] = self.stretches(position, out.len())?;
+        let (front, back) = out.split_at_mut(first.1);
+        self.map.copy_out(first.0, front);
+        if !back.is_empty() {
+            self.map.copy_out(rest.0, back);
+        }
+        Ok(())
+    }
+}
+
+impl Ring {
+    #[expect(clippy::cast_possible_truncation, reason = "less than the number of entries")]
+    fn entry_at(&self, index: u64) -> usize {
+        TABLE + (index % self.entries()) as usize * ENTRY
+    }
+
+    pub(super) fn entry(&self, index: u64) -> Entry {
+        let at = self.entry_at(index);
+        let read = |offset: usize| self.word(at + offset).load(Relaxed);
+        Entry { offset: read(0), size: read(8), start: read(16) }
+    }
+
+    /// How many regions there were ever. Acquire pairs with the Release in [`Ring::add_region`].
+    #[inline]
+    pub(super) fn regions(&self) -> u64 {
+        self.word(REGIONS).load(Acquire)
+    }
+
+    pub(super) fn map_region(&self, index: u64) -> Result<Region, std::io::Error> {
+        let entry = self.entry(index);
+        let size = usize::try_from(entry.size).map_err(|_| std::io::ErrorKind::OutOfMemory)?;
+        let known = entry.size >= WINDOW && entry.size.is_multiple_of(8) && entry.offset >= self.base;
+        if !known {
+            return Err(corrupt(Corrupt("a region's entry makes no sense")));
+        }
+        let map = self.memory().window(entry.offset, size)?;
+        let mask = if entry.size.is_power_of_two() { entry.size - 1 } else { u64::MAX };
+        Ok(Region { index, start: entry.start, size: entry.size, mask, map })
+    }
+
+    /// Appends a region of `size` bytes that starts at position `start`. `None` when the table is full.
+    ///
+    /// Called by the writer alone, with the tail as `start`.
+    pub(super) fn add_region(&self, size: u64, start: u64) -> std::io::Result<Option<u64>> {
+        let index = self.regions();
+        // Acquire pairs with the Release in `Ring::leave_region`: the slot's old entry is not read any more.
+        if index.wrapping_sub(self.word(FREED).load(Acquire)) >= self.entries() {
+            return Ok(None);
+        }
+        let offset = match index.checked_sub(1).map(|last| self.entry(last)) {
+            None => self.base,
+            Some(last) => last.offset.saturating_add(last.size),
+        };
+        self.memory().allocate(offset, size)?;
+        mp_core::step!("ring.grow", 1);
+        let at = self.entry_at(index);
+        self.word(at).store(offset, Relaxed);
+        self.word(at + 8).store(size, Relaxed);
+        self.word(at + 16).store(start, Relaxed);
+        mp_core::step!("ring.grow", 2);
+        self.word(REGIONS).store(index.wrapping_add(1), Release);
+        mp_core::step!("ring.grow", 3);
+        Ok(Some(index))
+    }
+
+    /// The reader goes on to region `next`; everything before it is given back.
+    pub(super) fn leave_region(&self, next: u64) {
+        self.word(REGION).store(next, Relaxed);
+        mp_core::step!("ring.free", 1);
+        self.free_left_regions();
+    }
+
+    /// Gives back what lies between `freed` and the region read from: after a move, and after a death in the middle of one.
+    pub(super) fn free_left_regions(&self) {
+        let (mut freed, region) = (self.word(FREED).load(Relaxed), self.word(REGION).load(Relaxed));
+        // Never more than the table holds, whatever the words say.
+        let most = self.entries();
+        for _ in 0..most {
+            if freed >= region {
+                return;
+            }
+            let entry = self.entry(freed);
+            if entry.offset >= self.base {
+                // Failing to give memory back costs memory, nothing else.
+                let _ = self.memory().give_back(entry.offset, entry.size);
+            }
+            mp_core::step!("ring.free", 2);
+            freed += 1;
+            self.word(FREED).store(freed, Release);
+        }
+    }
+}
+
+pub(super) fn corrupt(error: Corrupt) -> std::io::Error {
+    std::io::Error::new(std::io::ErrorKind::InvalidData, error)
+}

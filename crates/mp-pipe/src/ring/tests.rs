@@ -1,0 +1,175 @@
+use super::*;
+use mp_shm::Format;
+use std::collections::VecDeque;
+
+const FORMAT: Format = Format::plain(*b"TEST", 1);
+
+fn ring() -> Ring {
+    let memory = Growable::create(FORMAT, Table::Long.fixed()).unwrap();
+    Ring::new(memory, mp_shm::HEADER, Direction::There, Table::Long)
+}
+
+fn write(ring: &Ring, cache: &mut WriterCache, growth: Growth, bytes: &[u8]) -> Result<(), WriteError> {
+    let record = Record { encoding: Encoding::BYTES, bytes, handles: 0 };
+    ring.write(cache, growth, u64::MAX, record, |_| Ok(()))
+}
+
+fn read(ring: &Ring, cache: &mut ReaderCache) -> Option<Vec<u8>> {
+    let head = ring.peek(cache).unwrap()?;
+    let mut out = Vec::new();
+    ring.copy_to(cache, &head, &mut out).unwrap();
+    ring.commit(cache, &head);
+    Some(out)
+}
+
+/// A cheap generator: the same numbers each time.
+fn random(state: &mut u64) -> u64 {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    *state
+}
+
+fn message(state: &mut u64) -> Vec<u8> {
+    let length = match random(state) % 100 {
+        0..60 => random(state) % 100,
+        60..90 => random(state) % 10_000,
+        90..99 => random(state) % 400_000,
+        _ => random(state) % 20_000_000,
+    };
+    let fill = u8::try_from(random(state) % 256).unwrap();
+    vec![fill; usize::try_from(length).unwrap()]
+}
+
+fn behaves_as_a_queue(growth: Growth, rounds: u32, seed: u64) {
+    let ring = ring();
+    let (mut writer, mut reader) = (WriterCache::default(), ReaderCache::default());
+    let (mut model, mut state) = (VecDeque::new(), seed);
+    for round in 0..rounds {
+        if random(&mut state) % 16 < 9 {
+            let bytes = message(&mut state);
+            match write(&ring, &mut writer, growth, &bytes) {
+                Ok(()) => model.push_back(bytes),
+                Err(WriteError::Full) => {
+                    assert!(growth == Growth::WhenEmpty && !model.is_empty(), "round {round}")
+                }
+                Err(error) => panic!("{error:?}"),
+            }
+        } else {
+            assert!(read(&ring, &mut reader) == model.pop_front(), "round {round}");
+        }
+        if random(&mut state).is_multiple_of(50) {
+            // Another process takes over one side: nothing depends on what was remembered.
+            writer = WriterCache::default();
+            reader = ReaderCache::default();
+        }
+        assert_eq!(ring.len(), model.len() as u64);
+    }
+    while let Some(bytes) = model.pop_front() {
+        assert!(read(&ring, &mut reader) == Some(bytes));
+    }
+    assert_eq!(read(&ring, &mut reader), None);
+}
+
+#[test]
+fn a_growing_ring_is_a_queue() {
+    behaves_as_a_queue(Growth::Always, 1500, 1);
+}
+
+#[test]
+fn a_pipe_s_ring_is_a_queue() {
+    behaves_as_a_queue(Growth::WhenEmpty, 3000, 2);
+}
+
+#[test]
+fn the_bound_counts_messages() {
+    let (ring, mut writer, mut reader) = (ring(), WriterCache::default(), ReaderCache::default());
+    let record = Record { encoding: Encoding::BYTES, bytes: b"x", handles: 0 };
+    for _ in 0..3 {
+        for _ in 0..2 {
+            ring.write(&mut writer, Growth::Always, 2, record, |_| Ok(())).unwrap();
+        }
+        let full = ring.write(&mut writer, Growth::Always, 2, record, |_| Ok(()));
+        assert!(matches!(full, Err(WriteError::Full)));
+        assert!(read(&ring, &mut reader).is_some() && read(&ring, &mut reader).is_some());
+    }
+}
+
+#[test]
+fn one_thread_writes_while_another_reads() {
+    let ring = ring();
+    let count = if cfg!(debug_assertions) { 200_000_u64 } else { 5_000_000 };
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut cache = WriterCache::default();
+            for n in 0..count {
+                let bytes = n.to_ne_bytes();
+                let bytes = &bytes.repeat(1 + usize::try_from(n % 9).unwrap());
+                while write(&ring, &mut cache, Growth::WhenEmpty, bytes).is_err() {
+                    std::thread::yield_now();
+                }
+            }
+        });
+        let mut cache = ReaderCache::default();
+        for n in 0..count {
+            let bytes = loop {
+                if let Some(bytes) = read(&ring, &mut cache) {
+                    break bytes;
+                }
+                std::thread::yield_now();
+            };
+            assert_eq!(bytes, n.to_ne_bytes().repeat(1 + usize::try_from(n % 9).unwrap()));
+        }
+    });
+}
+
+#[test]
+fn memory_goes_back_after_a_burst() {
+    let (ring, mut writer, mut reader) = (ring(), WriterCache::default(), ReaderCache::default());
+    let kib = || rustix::fs::fstat(ring.memory()).unwrap().st_blocks / 2;
+    for _ in 0..100 {
+        write(&ring, &mut writer, Growth::Always, &vec![1; 1 << 20]).unwrap();
+    }
+    assert!(kib() > 100 << 10);
+    while read(&ring, &mut reader).is_some() {}
+    ring.shrink(&mut writer).unwrap();
+    ring.release_left_regions(&mut reader).unwrap();
+    assert!(kib() < 1 << 10, "{} KiB are still there", kib());
+    write(&ring, &mut writer, Growth::Always, b"again").unwrap();
+    assert_eq!(read(&ring, &mut reader).as_deref(), Some(&b"again"[..]));
+}
+
+#[test]
+fn garbage_is_an_error_never_a_panic() {
+    let mut state = 7;
+    for _ in 0..300 {
+        let (ring, mut writer, mut reader) = (ring(), WriterCache::default(), ReaderCache::default());
+        for _ in 0..20 {
+            write(&ring, &mut writer, Growth::Always, &[3; 100]).unwrap();
+        }
+        let _ = read(&ring, &mut reader);
+        for _ in 0..4 {
+            // Any word of the header, the first table entries and the first records.
+            let place = usize::try_from(random(&mut state) % 110).unwrap() * 8;
+            let value = random(&mut state) >> (random(&mut state) % 64);
+            ring.word(place).store(value, Relaxed);
+        }
+        if let Ok(region) = ring.map_region(0)
+            && let Ok(word) = region.word((random(&mut state) % 2000) & !7)
+        {
+            word.store(random(&mut state), Relaxed);
+        }
+        for cache in [&mut reader, &mut ReaderCache::default()] {
+            for _ in 0..30 {
+                let Ok(Some(head)) = ring.peek(cache) else { break };
+                if ring.copy_to(cache, &head, &mut Vec::new()).is_err() {
+                    break;
+                }
+                ring.commit(cache, &head);
+            }
+        }
+        for _ in 0..3 {
+            let _ = write(&ring, &mut writer, Growth::Always, &[3; 100]);
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! The writing side.
+
+use super::layout::*;
+use super::region::{Region, corrupt};
+use super::{HeaderWord, Ring};
+use mp_core::Encoding;
+use mp_shm::WINDOW;
+use std::io;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::fence;
+
+/// What is written: the parts of an encoded message.
+#[derive(Clone, Copy, Debug)]
+pub struct Record<'a> {
+    /// How the bytes are to be read.
+    pub encoding: Encoding,
+    /// The bytes.
+    pub bytes: &'a [u8],
+    /// How many handles travel beside them.
+    pub handles: u16,
+}
+
+/// Why a record was not written.
+#[derive(Debug)]
+pub enum WriteError {
+    /// There is no room now. Nothing has changed.
+    Full,
+    /// It is longer than any record can be.
+    TooLong,
+    /// There is no memory for it, or the shared memory is corrupt (`InvalidData`).
+    Io(io::Error),
+}
+
+impl From<io::Error> for WriteError {
+    fn from(error: io::Error) -> WriteError {
+        WriteError::Io(error)
+    }
+}
+
+/// What this process remembers of the writing side; a fresh one is always right, only slower.
+#[derive(Debug, Default)]
+pub struct WriterCache {
+    region: Option<Region>,
+    /// Everything before this position was taken when last looked.
+    space: u64,
+    /// How many messages were taken when last looked.
+    taken: u64,
+    /// How many small messages in a row went into a large region.
+    calm: u32,
+}
+
+/// After so many small messages in a row, a ring that had grown for large ones goes back to a small region.
+const CALM: u32 = 256;
+
+impl Ring {
+    /// Appends `record`, if there is room and at most `bound` messages are inside afterwards.
+    ///
+    /// `send_handles` is called with the sequence number under which the record's handles must be sent, before the record
+    /// can be seen; when it fails nothing is written, and that number is never used again.
+    ///
+    /// # Errors
+    ///
+    /// See [`WriteError`]; nothing was written then.
+    pub fn write(
+        &self,
+        cache: &mut WriterCache,
+        growth: Growth,
+        bound: u64,
+        record: Record<'_>,
+        send_handles: impl FnOnce(u64) -> io::Result<()>,
+    ) -> Result<(), WriteError> {
+        let length = u32::try_from(record.bytes.len()).map_err(|_| WriteError::TooLong)?;
+        let header = HeaderWord { length, encoding: record.encoding, handles: record.handles };
+        let published = self.word(PUBLISHED).load(Relaxed);
+        if published.wrapping_sub(cache.taken) >= bound {
+            cache.taken = self.taken();
+            if published.wrapping_sub(cache.taken) >= bound {
+                return Err(WriteError::Full);
+            }
+        }
+        let tail = self.word(TAIL[parity(published)]).load(Relaxed);
+        let total = header.total();
+        let region = self.region_with_room(cache, growth, published, tail, total)?;
+        mp_core::step!("ring.write", 1);
+        region.word(tail).map_err(corrupt)?.store(header.pack(), Relaxed);
+        let mut at = tail.wrapping_add(8);
+        if record.handles > 0 {
+            let sequence = self.word(HANDLES).load(Relaxed).wrapping_add(1);
+            self.word(HANDLES).store(sequence, Relaxed);
+            send_handles(sequence)?;
+            region.word(at).map_err(corrupt)?.store(sequence, Relaxed);
+            at = at.wrapping_add(8);
+        }
+        region.write(at, record.bytes);
+        mp_core::step!("ring.write", 2);
+        let next = published.wrapping_add(1);
+        self.word(TAIL[parity(next)]).store(tail.wrapping_add(total), Relaxed);
+        mp_core::step!("ring.write", 3);
+        self.word(PUBLISHED).store(next, Release);
+        mp_core::step!("ring.write", 4);
+        Ok(())
+    }
+
+    /// The region to write `total` bytes to at `tail`, where they fit.
+    fn region_with_room<'c>(
+        &self,
+        cache: &'c mut WriterCache,
+        growth: Growth,
+        published: u64,
+        tail: u64,
+        total: u64,
+    ) -> Result<&'c Region, WriteError> {
+        self.current_region(cache, tail)?;
+        let size = cache.region.as_ref().map_or(0, |region| region.size);
+        let wanted = wanted_size(total);
+        if wanted > size {
+            // Large for this region: a larger one, at once or when what is inside has gone.
+            if growth == Growth::WhenEmpty && published != self.taken() {
+                return Err(WriteError::Full);
+            }
+            self.move_on(cache, wanted, tail)?;
+        } else if size > SMALL_REGION && wanted < size && self.calmed_down(cache, published) {
+            self.move_on(cache, SMALL_REGION, tail)?;
+        } else if !self.has_room(cache, tail, total) {
+            if !cache.region.as_ref().is_some_and(Region::is_ring) {
+                // A dedicated region is used up by its one message.
+                if growth == Growth::WhenEmpty && published != self.taken() {
+                    return Err(WriteError::Full);
+                }
+                self.move_on(cache, wanted.max(SMALL_REGION), tail)?;
+            } else if growth == Growth::WhenEmpty {
+                return Err(WriteError::Full);
+            } else {
+                self.move_on(cache, (size * 2).min(LARGE_REGION).max(wanted), tail)?;
+            }
+        }
+        cache.region.as_ref().ok_or(WriteError::Full)
+    }
+
+    /// Whether `total` bytes fit behind `tail`, looking closer the less is known to be free.
+    #[inline]
+    fn has_room(&self, cache: &mut WriterCache, tail: u64, total: u64) -> bool {
+        let Some(region) = &cache.region else { return false };
+        if region.room(tail, cache.space) >= total {
+            return true;
+        }
+        // Acquire: the reader's copies out of that space are over.
+        cache.space = self.word(SPACE).load(Acquire);
+        if region.room(tail, cache.space) >= total {
+            return true;
+        }
+        cache.space = self.really_taken();
+        region.room(tail, cache.space) >= total
+    }
+
+    /// The position behind what was really taken, read from the other side's words.
+    fn really_taken(&self) -> u64 {
+        loop {
+            let taken = self.taken();
+            let head = self.word(HEAD[parity(taken)]).load(Relaxed);
+            // The slot is overwritten only after `taken` has moved on; unchanged, it vouches for what was read.
+            fence(Acquire);
+            if self.word(TAKEN).load(Relaxed) == taken {
+                return head;
+            }
+        }
+    }
+
+    /// Maps the region that is written to, unless it is the one in the cache.
+    fn current_region(&self, cache: &mut WriterCache, tail: u64) -> Result<(), WriteError> {
+        let regions = self.regions();
+        let Some(last) = regions.checked_sub(1) else {
+            return self.move_on(cache, SMALL_REGION, tail);
+        };
+        if cache.region.as_ref().is_none_or(|region| region.index != last) {
+            cache.region = Some(self.map_region(last)?);
+            cache.space = self.really_taken();
+        }
+        Ok(())
+    }
+
+    fn move_on(&self, cache: &mut WriterCache, size: u64, tail: u64) -> Result<(), WriteError> {
+        match self.add_region(size, tail)? {
+            Some(index) => {
+                cache.region = Some(self.map_region(index)?);
+                cache.calm = 0;
+                Ok(())
+            }
+            None => Err(WriteError::Full),
+        }
+    }
+
+    /// Whether a ring that had grown has seen only small messages for long, and is empty.
+    fn calmed_down(&self, cache: &mut WriterCache, published: u64) -> bool {
+        cache.calm = cache.calm.saturating_add(1);
+        cache.calm >= CALM && published == self.taken()
+    }
+
+    /// Leaves a region that is much larger than needed, so that its memory goes back once the reader looks again. Called by
+    /// whoever may write, when the ring is empty.
+    ///
+    /// # Errors
+    ///
+    /// When there is no memory for a small region.
+    pub fn shrink(&self, cache: &mut WriterCache) -> Result<(), WriteError> {
+        let published = self.word(PUBLISHED).load(Relaxed);
+        let tail = self.word(TAIL[parity(published)]).load(Relaxed);
+        if published != self.taken() {
+            return Ok(());
+        }
+        self.move_on(cache, SMALL_REGION, tail)
+    }
+}
+
+/// The size of region in which a record of `total` bytes is at home: a ring of which it is a small part, or a dedicated one.
+fn wanted_size(total: u64) -> u64 {
+    if total <= SMALL_REGION / PART {
+        return SMALL_REGION;
+    }
+    let ring = (total * PART).next_power_of_two();
+    if ring <= LARGE_REGION {
+        return ring;
+    }
+    let dedicated = total.next_multiple_of(WINDOW);
+    // A power of two would be taken for a ring.
+    if dedicated.is_power_of_two() { dedicated + WINDOW } else { dedicated }
+}
+
+#[inline]
+pub(super) const fn parity(count: u64) -> usize {
+    (count & 1) as usize
+}
