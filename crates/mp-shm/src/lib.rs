@@ -3,6 +3,7 @@
 mod array;
 mod element;
 mod error;
+mod frozen;
 mod growable;
 mod mapping;
 mod segment;
@@ -12,6 +13,7 @@ mod value;
 
 pub use array::{Array, Iter};
 pub use element::{Bits, Element, Number};
+pub use frozen::{Frozen, FrozenWriter};
 pub use mp_core::{GiveError, TakeError, give, take};
 pub use slot::Slot;
 pub use value::Value;

@@ -195,15 +195,23 @@ pub(crate) fn map(fd: &OwnedFd, offset: u64, length: usize) -> io::Result<MmapRa
     MmapOptions::new().offset(offset).len(length).map_raw(fd)
 }
 
+/// The bytes of a header.
+pub(crate) fn header(format: Format, payload: u64) -> [u8; HEADER] {
+    let mut bytes = [0; HEADER];
+    bytes[..8].copy_from_slice(&MAGIC.to_ne_bytes());
+    bytes[8..12].copy_from_slice(&format.kind);
+    bytes[12..16].copy_from_slice(&format.version.to_ne_bytes());
+    bytes[16..20].copy_from_slice(&format.element.to_ne_bytes());
+    bytes[20..24].copy_from_slice(&format.element_size.to_ne_bytes());
+    bytes[24..32].copy_from_slice(&payload.to_ne_bytes());
+    bytes[32..40].copy_from_slice(&identity::pid_namespace().to_ne_bytes());
+    bytes
+}
+
+/// Writes the header of memory that nobody else has yet: whoever gets the handle gets it through the kernel
+/// afterwards, which orders the two.
 pub(crate) fn write_header(map: &Mapping, format: Format, payload: u64) {
-    map.atomic_u32(8).store(u32::from_ne_bytes(format.kind), Relaxed);
-    map.atomic_u32(12).store(format.version, Relaxed);
-    map.atomic_u32(16).store(format.element, Relaxed);
-    map.atomic_u32(20).store(format.element_size, Relaxed);
-    map.atomic_u64(24).store(payload, Relaxed);
-    map.atomic_u64(32).store(identity::pid_namespace(), Relaxed);
-    // Whoever gets the handle gets it through the kernel after this store, which orders the two.
-    map.atomic_u64(0).store(MAGIC, Relaxed);
+    map.copy_in(0, &header(format, payload));
 }
 
 pub(crate) fn check_header(map: &Mapping, format: Format, size: usize) -> io::Result<()> {
