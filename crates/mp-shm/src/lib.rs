@@ -6,7 +6,9 @@ mod error;
 mod frozen;
 mod growable;
 mod mapping;
+mod named_error;
 mod segment;
+mod shared_memory;
 mod slot;
 mod sys;
 mod value;
@@ -15,6 +17,8 @@ pub use array::{Array, Iter};
 pub use element::{Bits, Element, Number};
 pub use frozen::{Frozen, FrozenWriter};
 pub use mp_core::{GiveError, TakeError, give, take};
+pub use named_error::{CreateError, OpenError};
+pub use shared_memory::{SharedMemory, reap};
 pub use slot::Slot;
 pub use value::Value;
 

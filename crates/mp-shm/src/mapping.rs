@@ -5,7 +5,9 @@
     reason = "the typed views of shared bytes: bounds and alignment are checked here, once"
 )]
 
+use ::shared_memory::Shmem;
 use memmap2::MmapRaw;
+use std::fmt;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64};
 
 /// A view of mapped bytes that other processes may write at any time.
@@ -15,7 +17,31 @@ use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64};
 /// a writer may have died half-way: check it before it serves as a length or an offset.
 #[derive(Debug)]
 pub struct Mapping {
-    raw: MmapRaw,
+    start: *mut u8,
+    length: usize,
+    _owner: Owner,
+}
+
+/// Whoever unmaps the bytes when the mapping is dropped.
+enum Owner {
+    Anonymous { _raw: MmapRaw },
+    Named { _raw: Box<Shmem> },
+}
+
+// SAFETY: the bytes may be accessed by any thread and process at any time anyway, and every access here is made for that;
+// the owner is only ever dropped, which unmaps and closes, and neither cares for the thread.
+unsafe impl Send for Mapping {}
+
+// SAFETY: as for `Send`.
+unsafe impl Sync for Mapping {}
+
+impl fmt::Debug for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Owner::Anonymous { .. } => "Anonymous",
+            Owner::Named { .. } => "Named",
+        })
+    }
 }
 
 macro_rules! word {
@@ -38,14 +64,19 @@ macro_rules! word {
 
 impl Mapping {
     pub(crate) fn new(raw: MmapRaw) -> Mapping {
-        Mapping { raw }
+        Mapping { start: raw.as_mut_ptr(), length: raw.len(), _owner: Owner::Anonymous { _raw: raw } }
+    }
+
+    /// Takes over the mapping of a named segment; its name must have another owner.
+    pub(crate) fn named(raw: Shmem) -> Mapping {
+        Mapping { start: raw.as_ptr(), length: raw.len(), _owner: Owner::Named { _raw: Box::new(raw) } }
     }
 
     /// How many bytes.
     #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
-        self.raw.len()
+        self.length
     }
 
     /// Whether there are none.
@@ -58,7 +89,7 @@ impl Mapping {
     #[inline]
     #[must_use]
     pub fn as_ptr(&self) -> *mut u8 {
-        self.raw.as_mut_ptr()
+        self.start
     }
 
     word!(atomic_u8, AtomicU8, "byte");

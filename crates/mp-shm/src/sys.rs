@@ -4,6 +4,9 @@
 //! there, or fails, so that touching them later cannot end in SIGBUS; `seals` and `size` tell the truth about a
 //! descriptor that came from elsewhere.
 
+pub(crate) mod exit;
+pub(crate) mod names;
+
 use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, fcntl_get_seals, fstat};
 use rustix::io::Errno;
 use std::fs;
