@@ -83,6 +83,9 @@ pub fn hung_up<F: AsFd>(socket: F) -> bool {
     }
 }
 
+/// Handles by the number under which they were sent.
+pub type Arrived = Vec<(u64, Vec<Handle>)>;
+
 /// Handles that have arrived before the record that asks for them was read.
 #[derive(Debug, Default)]
 pub struct Inbox {
@@ -92,7 +95,7 @@ pub struct Inbox {
 impl Inbox {
     /// An inbox that goes on where another left off: see [`Inbox::arrived`].
     #[must_use]
-    pub fn with(arrived: Vec<(u64, Vec<Handle>)>) -> Inbox {
+    pub fn with(arrived: Arrived) -> Inbox {
         Inbox { arrived: arrived.into() }
     }
 

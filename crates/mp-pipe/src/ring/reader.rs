@@ -35,6 +35,14 @@ pub struct ReaderCache {
     space: u64,
 }
 
+impl ReaderCache {
+    /// How large the region is that is read from.
+    #[must_use]
+    pub fn region_size(&self) -> u64 {
+        self.region.as_ref().map_or(0, |region| region.size)
+    }
+}
+
 impl Ring {
     /// What the next message is, if there is one.
     ///
@@ -148,10 +156,12 @@ impl Ring {
         self.region_of(cache, position)
     }
 
-    /// How large the region is that is read from.
+    /// How many bytes of the region that is read from are free, as the reader sees it.
     #[must_use]
-    pub fn region_size(cache: &ReaderCache) -> u64 {
-        cache.region.as_ref().map_or(0, |region| region.size)
+    pub fn free_bytes(&self, cache: &ReaderCache) -> u64 {
+        let head = self.word(HEAD[parity(self.word(TAKEN).load(Relaxed))]).load(Relaxed);
+        let tail = self.word(TAIL[parity(self.word(PUBLISHED).load(Acquire))]).load(Relaxed);
+        cache.region_size().saturating_sub(tail.wrapping_sub(head))
     }
 
     /// Makes the cached region the one in which `position` lies, leaving those that end there.

@@ -1,0 +1,321 @@
+//! One direction of a connection, as its one user sees it.
+
+use crate::error::{RecvError, SendError};
+use crate::link::{Link, Unusable};
+use crate::ring::{Growth, Head, ReaderCache, Record, Ring, WriteError, WriterCache};
+use mp_core::deadline::Deadline;
+use mp_core::park::{self, Spin};
+use mp_core::wire::{self, Message};
+use mp_core::{EncodeError, Encoding};
+use serde::{Serialize, de::DeserializeOwned};
+use std::borrow::Cow;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::{AcqRel, Relaxed, SeqCst};
+
+/// A sender asks the kernel whether the peer still lives when the last answer is older than so many ticks: some tens of
+/// microseconds, so that a burst of messages pays once and a single one is always told the truth.
+const FRESH: u64 = 1 << 17;
+
+/// Buffers larger than this are not kept for the next message.
+const KEPT: usize = 1 << 20;
+
+/// Why nothing was sent; the value is put back around it by the caller.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    TimedOut,
+    Disconnected,
+    Unusable(Unusable),
+    TooManyHandles,
+    TooLong,
+    Encode(EncodeError),
+    Io(io::Error),
+}
+
+impl From<Unusable> for Refused {
+    fn from(unusable: Unusable) -> Refused {
+        Refused::Unusable(unusable)
+    }
+}
+
+impl Refused {
+    /// The error that gives `value` back; `Err` for a time-out, which callers name differently.
+    pub(crate) fn with<T>(self, value: T) -> Result<SendError<T>, T> {
+        Ok(match self {
+            Refused::TimedOut => return Err(value),
+            Refused::Disconnected => SendError::Disconnected(value),
+            Refused::Unusable(Unusable::Moved) => SendError::Moved(value),
+            Refused::Unusable(Unusable::InUse) => SendError::InUse(value),
+            Refused::TooManyHandles => SendError::TooManyHandles(value),
+            Refused::TooLong => SendError::TooLong(value),
+            Refused::Encode(error) => SendError::Encode(value, error),
+            Refused::Io(error) => SendError::Io(value, error),
+        })
+    }
+}
+
+/// The writing half.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    pub(crate) ring: Ring,
+    cache: WriterCache,
+    scratch: Vec<u8>,
+    spin: Spin,
+    /// When the peer was last known to live.
+    alive_at: u64,
+}
+
+impl Writer {
+    pub(crate) fn new(ring: Ring) -> Writer {
+        ring.join();
+        let cache = WriterCache::default();
+        Writer { ring, cache, scratch: Vec::new(), spin: Spin::default(), alive_at: 0 }
+    }
+
+    /// Encodes `value` and sends it.
+    #[inline]
+    pub(crate) fn send<T: Serialize + 'static>(
+        &mut self,
+        link: &Link,
+        value: &T,
+        deadline: Deadline,
+    ) -> Result<(), Refused> {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let result = match wire::encode(value, &mut scratch) {
+            Ok(message) => self.send_message(link, message, deadline),
+            Err(error) => Err(Refused::Encode(error)),
+        };
+        if scratch.capacity() <= KEPT {
+            self.scratch = scratch;
+        }
+        result
+    }
+
+    pub(crate) fn send_message(
+        &mut self,
+        link: &Link,
+        message: Message<'_>,
+        deadline: Deadline,
+    ) -> Result<(), Refused> {
+        link.check(self.ring.writer_lease())?;
+        let now = park::ticks();
+        if now.wrapping_sub(self.alive_at) > FRESH {
+            if link.hung_up() {
+                return Err(Refused::Disconnected);
+            }
+            self.alive_at = now;
+        }
+        while !self.write(link, &message)? {
+            if deadline.passed() {
+                return Err(Refused::TimedOut);
+            }
+            self.wait_for_space(link, deadline)?;
+        }
+        // A peer that had gone before it could be woken never sees the message.
+        if !wake(&self.ring, self.ring.reader_asleep(), link) {
+            return Err(Refused::Disconnected);
+        }
+        message.handles.sent();
+        Ok(())
+    }
+
+    /// False when there is no room.
+    #[inline]
+    fn write(&mut self, link: &Link, message: &Message<'_>) -> Result<bool, Refused> {
+        let handles = u16::try_from(message.handles.len()).map_err(|_| Refused::TooManyHandles)?;
+        let record = Record { encoding: message.encoding, bytes: message.bytes, handles };
+        let send_handles = |number| {
+            let socket = link.socket().map_err(|_| io::ErrorKind::BrokenPipe)?;
+            let fds: Vec<BorrowedFd<'_>> = message.handles.fds().collect();
+            crate::packet::send_handles(&socket, number, &fds)
+        };
+        match self.ring.write(&mut self.cache, Growth::WhenEmpty, u64::MAX, record, send_handles) {
+            Ok(()) => Ok(true),
+            Err(WriteError::Full) => Ok(false),
+            Err(WriteError::TooLong) => Err(Refused::TooLong),
+            Err(WriteError::Io(error)) => Err(match error.kind() {
+                io::ErrorKind::QuotaExceeded => Refused::TooManyHandles,
+                io::ErrorKind::BrokenPipe => Refused::Disconnected,
+                _ => Refused::Io(error),
+            }),
+        }
+    }
+
+    /// Returns when the reader has taken something since the ring was found full, or after a slice.
+    #[cold]
+    fn wait_for_space(&mut self, link: &Link, deadline: Deadline) -> Result<(), Refused> {
+        let ring = &self.ring;
+        let taken = ring.taken();
+        if ring.is_empty() {
+            return Ok(()); // read out meanwhile
+        }
+        let reader_core = announce_core(ring.writer_core(), ring.reader_core());
+        if self.spin.until(reader_core, || ring.is_empty() || ring.taken().wrapping_sub(taken) > 64) {
+            return Ok(());
+        }
+        ring.writer_asleep().store(1, Relaxed);
+        park::heavy_barrier();
+        let gone = if ring.taken() == taken { link.sleep(deadline).map_err(Refused::Io)? } else { false };
+        ring.writer_asleep().store(0, Relaxed);
+        if gone { Err(Refused::Disconnected) } else { Ok(()) }
+    }
+}
+
+/// The reading half.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    pub(crate) ring: Ring,
+    cache: ReaderCache,
+    scratch: Vec<u8>,
+    spin: Spin,
+}
+
+impl Reader {
+    pub(crate) fn new(ring: Ring) -> Reader {
+        ring.join();
+        Reader { ring, cache: ReaderCache::default(), scratch: Vec::new(), spin: Spin::default() }
+    }
+
+    /// Whether a message is there now.
+    pub(crate) fn has_message(&self) -> bool {
+        !self.ring.is_empty()
+    }
+
+    /// Waits for the next message; `None` when the time is over.
+    #[inline]
+    pub(crate) fn wait(&mut self, link: &Link, deadline: Deadline) -> Result<Option<Head>, RecvError> {
+        link.check(self.ring.reader_lease()).map_err(unusable)?;
+        if let Some(head) = self.ring.peek(&mut self.cache).map_err(RecvError::Io)? {
+            return Ok(Some(head));
+        }
+        self.wait_long(link, deadline)
+    }
+
+    #[cold]
+    fn wait_long(&mut self, link: &Link, deadline: Deadline) -> Result<Option<Head>, RecvError> {
+        let ring = &self.ring;
+        if deadline.passed() {
+            // Gone first, then the last look: what was sent before the hang-up is in the ring by then.
+            let gone = link.hung_up();
+            return match ring.peek(&mut self.cache).map_err(RecvError::Io)? {
+                None if gone => Err(RecvError::Disconnected),
+                found => Ok(found),
+            };
+        }
+        let mut gone = false;
+        loop {
+            let writer_core = announce_core(ring.reader_core(), ring.writer_core());
+            self.spin.until(writer_core, || !ring.is_empty());
+            if let Some(head) = ring.peek(&mut self.cache).map_err(RecvError::Io)? {
+                return Ok(Some(head));
+            }
+            if gone {
+                return Err(RecvError::Disconnected);
+            }
+            if deadline.passed() {
+                return Ok(None);
+            }
+            ring.give_all_space(&mut self.cache);
+            ring.release_left_regions(&mut self.cache).map_err(RecvError::Io)?;
+            wake(ring, ring.writer_asleep(), link);
+            ring.reader_asleep().store(1, Relaxed);
+            park::heavy_barrier();
+            if ring.is_empty() {
+                gone = link.sleep(deadline).map_err(RecvError::Io)?;
+            }
+            ring.reader_asleep().store(0, Relaxed);
+        }
+    }
+
+    /// Takes the message that [`wait`](Reader::wait) showed.
+    #[inline]
+    pub(crate) fn take<T: DeserializeOwned + 'static>(
+        &mut self,
+        link: &Link,
+        head: &Head,
+    ) -> Result<T, RecvError> {
+        // Bytes that are the value itself are copied once, into the value.
+        if head.encoding != Encoding::POSTCARD {
+            let bytes = self.take_bytes(link, head)?;
+            return wire::decode(head.encoding, Cow::Owned(bytes), Vec::new()).map_err(RecvError::Decode);
+        }
+        let mut scratch = std::mem::take(&mut self.scratch);
+        scratch.clear();
+        self.ring.copy_to(&self.cache, head, &mut scratch).map_err(RecvError::Io)?;
+        let handles = self.commit(link, head)?;
+        let value = wire::decode(head.encoding, Cow::Borrowed(&scratch), handles).map_err(RecvError::Decode);
+        if scratch.capacity() <= KEPT {
+            self.scratch = scratch;
+        }
+        value
+    }
+
+    /// As [`take`](Reader::take), without decoding; handles are closed.
+    pub(crate) fn take_bytes(&mut self, link: &Link, head: &Head) -> Result<Vec<u8>, RecvError> {
+        let mut bytes = Vec::with_capacity(head.length);
+        self.ring.copy_to(&self.cache, head, &mut bytes).map_err(RecvError::Io)?;
+        self.commit(link, head)?;
+        Ok(bytes)
+    }
+
+    /// The message is taken from here on; its handles follow.
+    fn commit(&mut self, link: &Link, head: &Head) -> Result<Vec<std::os::fd::OwnedFd>, RecvError> {
+        self.ring.commit(&mut self.cache, head);
+        self.ring.barrier_before_look();
+        if self.ring.writer_asleep().load(Relaxed) != 0 {
+            self.wake_writer(link);
+        }
+        if head.handles == 0 {
+            return Ok(Vec::new());
+        }
+        link.take_handles(head.sequence, head.handles).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => RecvError::HandlesLost,
+            io::ErrorKind::QuotaExceeded => RecvError::TooManyHandles,
+            _ => RecvError::Io(error),
+        })
+    }
+
+    /// A writer sleeps for space: it is woken when the ring is empty, or a good part of it is free, not for each message.
+    #[cold]
+    fn wake_writer(&mut self, link: &Link) {
+        let free = self.ring.free_bytes(&self.cache);
+        if self.ring.is_empty() || free >= self.cache.region_size() / 4 {
+            self.ring.give_all_space(&mut self.cache);
+            wake(&self.ring, self.ring.writer_asleep(), link);
+        }
+    }
+
+    /// Prepares for being polled from outside: false when a message is there already; else the next one will ring.
+    pub(crate) fn arm(&mut self, link: &Link) -> io::Result<bool> {
+        link.drain()?;
+        self.ring.give_all_space(&mut self.cache);
+        wake(&self.ring, self.ring.writer_asleep(), link);
+        self.ring.reader_asleep().store(1, Relaxed);
+        park::heavy_barrier();
+        Ok(self.ring.is_empty())
+    }
+}
+
+/// Wakes the other side if it sleeps, after something was published for it; false when it is gone.
+#[inline]
+fn wake(ring: &Ring, asleep: &AtomicU32, link: &Link) -> bool {
+    ring.barrier_before_look();
+    if asleep.load(Relaxed) == 0 {
+        return true;
+    }
+    asleep.swap(0, AcqRel) == 0 || link.ring()
+}
+
+/// Leaves the number of the core this thread runs on for the peer, and returns the peer's.
+fn announce_core(mine: &AtomicU32, peer: &AtomicU32) -> u32 {
+    mine.store(park::core().wrapping_add(1), SeqCst);
+    peer.load(SeqCst).wrapping_sub(1)
+}
+
+fn unusable(unusable: Unusable) -> RecvError {
+    match unusable {
+        Unusable::Moved => RecvError::Moved,
+        Unusable::InUse => RecvError::InUse,
+    }
+}
