@@ -5,6 +5,7 @@
 //! descriptor that came from elsewhere.
 
 pub(crate) mod exit;
+mod hint;
 pub(crate) mod names;
 
 use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, fcntl_get_seals, fstat};

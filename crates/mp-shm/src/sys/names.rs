@@ -2,13 +2,11 @@
 //!
 //! Contract: `unnamed` makes a file that vanishes with its last descriptor; `publish` gives it a name in one step, or fails
 //! when the name is taken; `share` and `claim` never wait; `remove` removes a name only while it stands for the given
-//! file. A *mark* on a file says that its name may be removed once nobody uses it: it is a time of last change that no
-//! program sets by chance, and that any ordinary change wipes out.
+//! file. A *mark* on a file says that its name may be removed once nobody uses it: the hint that its data will not live
+//! long, which no other program gives to a file of shared memory.
 
-use super::size;
-use rustix::fs::{
-    AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT,
-};
+use super::{hint, size};
+use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use std::collections::HashSet;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -17,9 +15,6 @@ use std::{fs, io};
 
 /// Where `shm_open` puts names.
 const DIRECTORY: &str = "/dev/shm";
-
-/// The time of last change that marks a file: an instant in January 1970.
-const MARK: Timespec = Timespec { tv_sec: 0, tv_nsec: 109_112_115 };
 
 /// Which file a name stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -99,26 +94,18 @@ fn locked(fd: &OwnedFd, how: FlockOperation) -> io::Result<bool> {
 }
 
 pub(crate) fn mark(fd: &OwnedFd) -> io::Result<()> {
-    changed_at(fd, MARK)
+    hint::set_lifetime(fd, hint::SHORT_LIVED)
 }
 
 pub(crate) fn unmark(fd: &OwnedFd) -> io::Result<()> {
-    changed_at(fd, Timespec { tv_sec: 0, tv_nsec: UTIME_NOW })
-}
-
-fn changed_at(fd: &OwnedFd, last_modification: Timespec) -> io::Result<()> {
-    let last_access = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
-    Ok(rustix::fs::futimens(fd, &Timestamps { last_access, last_modification })?)
+    hint::set_lifetime(fd, hint::UNKNOWN)
 }
 
 /// Whether the file is marked, and this user's to remove.
-#[expect(clippy::useless_conversion, reason = "not the same type on every machine")]
 pub(crate) fn is_marked(fd: &OwnedFd) -> bool {
-    rustix::fs::fstat(fd).is_ok_and(|stat| {
-        let changed = (i64::from(stat.st_mtime), i64::try_from(stat.st_mtime_nsec).unwrap_or(-1));
-        let user = rustix::process::geteuid();
-        changed == (MARK.tv_sec, MARK.tv_nsec) && (user.is_root() || stat.st_uid == user.as_raw())
-    })
+    let user = rustix::process::geteuid();
+    let ours = rustix::fs::fstat(fd).is_ok_and(|stat| user.is_root() || stat.st_uid == user.as_raw());
+    ours && hint::lifetime(fd).is_ok_and(|lifetime| lifetime == hint::SHORT_LIVED)
 }
 
 /// Removes the name if it stands for that file; false when it does not. The two steps are one for all who keep to the locks;
