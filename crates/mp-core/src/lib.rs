@@ -19,6 +19,7 @@
 pub mod step;
 
 pub mod deadline;
+mod error;
 pub mod give;
 pub mod handle;
 pub mod identity;
