@@ -1,5 +1,7 @@
 //! The mutex under everything, alone.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 use mp_core::Deadline;
 use mp_lock::raw::{Acquired, RawLockError, RobustMutex};
 use mp_shm::{Format, HEADER, Segment};
@@ -56,10 +58,11 @@ fn a_thread_that_ends_owning_it_is_news_until_marked_consistent() {
         let segment = segment();
         let own_and_end = |acquired| {
             std::thread::scope(|scope| {
-                scope.spawn(|| {
+                let owner = scope.spawn(|| {
                     let mutex = RobustMutex::at(segment.map(), HEADER);
                     assert_eq!(mutex.lock(Deadline::NEVER), Ok(acquired));
                 });
+                owner.join().unwrap();
             });
         };
         own_and_end(Acquired::Clean);

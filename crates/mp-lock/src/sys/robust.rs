@@ -148,6 +148,19 @@ impl<'a> RobustMutex<'a> {
         RobustMutex { place, map: PhantomData }
     }
 
+    /// The mutex at `offset`, if one was made there.
+    #[must_use]
+    pub fn find(map: &'a Mapping, offset: usize) -> Option<RobustMutex<'a>> {
+        let end = offset.checked_add(RobustMutex::SIZE)?;
+        if end > map.len() || !offset.is_multiple_of(RobustMutex::ALIGN) {
+            return None;
+        }
+        let place = map.at::<Place>(offset).cast_const();
+        // SAFETY: `Mapping::at` checked bounds and alignment; an atomic, valid for any bytes.
+        let mark = unsafe { &(*place).mark };
+        (mark.load(Ordering::Relaxed) == MARK).then_some(RobustMutex { place, map: PhantomData })
+    }
+
     #[inline]
     fn raw(&self) -> *mut pthread_mutex_t {
         self.place.cast_mut().cast()

@@ -1,0 +1,295 @@
+//! What every lock with one holder stands on: a robust mutex in a segment, and sticky news of a holder's death.
+//!
+//! | bytes of the payload | field |
+//! | --- | --- |
+//! | 0..56 | the mutex |
+//! | 56..60 | poison: 1 from a holder's death until `mark_recovered` |
+//! | 60..64 | a word of the type above, guarded by the mutex |
+//! | 64.. | what the type above guards |
+//!
+//! | state | next `acquire` | how it goes on |
+//! | --- | --- | --- |
+//! | clean | the guard | a holder's death orphans it |
+//! | orphaned | stores the poison, then marks the mutex consistent: `OwnerDied(guard)` | dying before the mark: orphaned |
+//! | poisoned | `OwnerDied(guard)` | `mark_recovered`: clean |
+//!
+//! Invariants:
+//! 1. The poison is stored before the mutex is consistent again, so no death hides the news of an earlier one.
+//! 2. The memory stays mapped while a thread of this process owns the mutex, even if its guard was forgotten: the last
+//!    handle's drop looks, and then leaks the mapping. The thread's robust list points into it.
+//! 3. A guard that finds itself in another process than the one that acquired it (a forked child) does nothing.
+//!
+//! Memory orderings: the mutex orders everything under it. Reading the poison without the mutex is a hint.
+
+use crate::error::Refusal;
+use crate::raw::{Acquired, RobustMutex};
+use mp_core::{Deadline, Identity};
+use mp_shm::{Format, HEADER, Segment};
+use serde::Deserializer;
+use serde::de::Error as _;
+use std::fmt;
+use std::io;
+use std::marker::PhantomData;
+use std::mem;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+const MUTEX: usize = HEADER;
+const POISON: usize = HEADER + 56;
+const WORD: usize = HEADER + 60;
+/// Where the memory of the type above begins.
+pub(crate) const BODY: usize = HEADER + 64;
+
+const _: () = assert!(RobustMutex::SIZE <= 56);
+
+/// A format whose memory holds a mutex of this C library.
+pub(crate) const fn format(kind: [u8; 4], element_size: u32) -> Format {
+    let libc = if cfg!(target_env = "musl") { 2 } else { 1 };
+    Format { kind, version: 1, element: libc, element_size }
+}
+
+/// Refuses memory whose records of owners mean nothing here.
+pub(crate) fn same_namespace(segment: Segment) -> io::Result<Segment> {
+    if segment.same_pid_namespace() {
+        return Ok(segment);
+    }
+    Err(io::Error::new(
+        io::ErrorKind::Unsupported,
+        "it was made in another pid namespace (another container): its holder could not be told alive from dead here",
+    ))
+}
+
+/// How the lock came to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum News {
+    None,
+    OwnerDied,
+}
+
+/// The memory of one lock, as this process has it mapped. The last drop is the place for invariant 2.
+pub(crate) struct Orphanable {
+    segment: Segment,
+    /// Whether a thread acquired it through this mapping and has not given it back. Stored by holders only.
+    taken_here: AtomicBool,
+}
+
+impl Orphanable {
+    pub(crate) fn create(format: Format, body: usize) -> io::Result<Arc<Orphanable>> {
+        let length = (BODY - HEADER).checked_add(body).ok_or(io::ErrorKind::OutOfMemory)?;
+        let segment = Segment::create(format, length)?;
+        RobustMutex::init(segment.map(), MUTEX)?;
+        Ok(Arc::new(Orphanable { segment, taken_here: AtomicBool::new(false) }))
+    }
+
+    pub(crate) fn open(segment: Segment, body: usize) -> io::Result<Arc<Orphanable>> {
+        let segment = same_namespace(segment)?;
+        let short = segment.len().checked_sub(BODY - HEADER).is_none_or(|len| len < body);
+        if short || RobustMutex::find(segment.map(), MUTEX).is_none() {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "there is no lock in this memory"));
+        }
+        Ok(Arc::new(Orphanable { segment, taken_here: AtomicBool::new(false) }))
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+        format: Format,
+        body: usize,
+    ) -> Result<Arc<Orphanable>, D::Error> {
+        let segment = Segment::deserialize_as(deserializer, format)?;
+        Orphanable::open(segment, body).map_err(D::Error::custom)
+    }
+
+    #[inline]
+    pub(crate) fn segment(&self) -> &Segment {
+        &self.segment
+    }
+
+    #[inline]
+    pub(crate) fn mutex(&self) -> RobustMutex<'_> {
+        RobustMutex::at(self.segment.map(), MUTEX)
+    }
+
+    #[inline]
+    fn poison(&self) -> &AtomicU32 {
+        self.segment.map().atomic_u32(POISON)
+    }
+
+    /// The word of the type above.
+    #[inline]
+    pub(crate) fn word(&self) -> &AtomicU32 {
+        self.segment.map().atomic_u32(WORD)
+    }
+
+    #[inline]
+    pub(crate) fn try_acquire(&self) -> Result<News, Refusal> {
+        let acquired = self.mutex().try_lock()?;
+        Ok(self.received(acquired))
+    }
+
+    #[inline]
+    pub(crate) fn acquire(&self, deadline: Deadline) -> Result<News, Refusal> {
+        let acquired = self.mutex().lock(deadline)?;
+        Ok(self.received(acquired))
+    }
+
+    #[inline]
+    fn received(&self, acquired: Acquired) -> News {
+        if acquired == Acquired::OwnerDied {
+            self.adopt(true);
+        }
+        self.taken_here.store(true, Ordering::Relaxed);
+        mp_core::step!("lock.acquire", 4);
+        if self.is_poisoned() { News::OwnerDied } else { News::None }
+    }
+
+    /// Makes the mutex whole after its owner's death; `news` says whether that death is news.
+    #[cold]
+    pub(crate) fn adopt(&self, news: bool) {
+        mp_core::step!("lock.acquire", 1);
+        if news {
+            self.poison().store(1, Ordering::Release);
+        }
+        mp_core::step!("lock.acquire", 2);
+        self.mutex().mark_consistent();
+        mp_core::step!("lock.acquire", 3);
+    }
+
+    #[inline]
+    pub(crate) fn release(&self) {
+        mp_core::step!("lock.release", 1);
+        self.taken_here.store(false, Ordering::Relaxed);
+        self.mutex().unlock();
+        mp_core::step!("lock.release", 2);
+    }
+
+    #[inline]
+    pub(crate) fn is_poisoned(&self) -> bool {
+        self.poison().load(Ordering::Relaxed) != 0
+    }
+
+    pub(crate) fn mark_recovered(&self) {
+        self.poison().store(0, Ordering::Release);
+    }
+
+    pub(crate) fn is_locked(&self) -> bool {
+        self.mutex().owner().is_some()
+    }
+
+    /// Fills in the fields that every lock shows.
+    pub(crate) fn debug(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct(name)
+            .field("holder", &self.mutex().owner().map(Holder::of))
+            .field("poisoned", &self.is_poisoned())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Orphanable {
+    fn drop(&mut self) {
+        // Guards borrow their mapping; so who took it here and still holds it has forgotten the guard. A thread that has
+        // ended since left the list that pointed here.
+        let forgotten = self.taken_here.load(Ordering::Relaxed);
+        if forgotten && self.mutex().owner().is_some_and(is_thread_of_this_process) {
+            mem::forget(self.segment.clone());
+        }
+    }
+}
+
+/// Whether `tid` is a thread of this process. When that cannot be known it counts as one.
+fn is_thread_of_this_process(tid: u32) -> bool {
+    match std::fs::metadata(format!("/proc/self/task/{tid}")) {
+        Ok(_) => true,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            !std::path::Path::new("/proc/self/task").exists()
+        }
+        Err(_) => true,
+    }
+}
+
+/// A holder as `Debug` shows it.
+struct Holder {
+    pid: Option<u32>,
+    thread: u32,
+}
+
+impl Holder {
+    fn of(thread: u32) -> Holder {
+        let status = std::fs::read_to_string(format!("/proc/{thread}/status")).unwrap_or_default();
+        let pid = status.lines().find_map(|line| line.strip_prefix("Tgid:")?.trim().parse().ok());
+        Holder { pid, thread }
+    }
+}
+
+impl fmt::Debug for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.pid {
+            Some(pid) if pid == std::process::id() => write!(f, "thread {} of this process", self.thread),
+            Some(pid) => write!(f, "thread {} of process {pid}", self.thread),
+            None => write!(f, "thread {}", self.thread),
+        }
+    }
+}
+
+enum Place<'a> {
+    Borrowed(&'a Arc<Orphanable>),
+    Owned(Arc<Orphanable>),
+}
+
+/// The fact that this thread holds a lock; dropping it gives the lock back.
+pub(crate) struct Held<'a> {
+    place: Place<'a>,
+    pid: u32,
+    not_send: PhantomData<*const ()>,
+}
+
+impl<'a> Held<'a> {
+    /// After a successful `acquire` by this thread.
+    #[inline]
+    pub(crate) fn new(lock: &'a Arc<Orphanable>) -> Held<'a> {
+        Held { place: Place::Borrowed(lock), pid: Identity::current().pid, not_send: PhantomData }
+    }
+
+    /// The same, keeping the lock itself: errors carry their guard without borrowing.
+    pub(crate) fn owned(lock: &Arc<Orphanable>) -> Held<'static> {
+        let place = Place::Owned(Arc::clone(lock));
+        Held { place, pid: Identity::current().pid, not_send: PhantomData }
+    }
+
+    #[inline]
+    pub(crate) fn lock(&self) -> &Orphanable {
+        match &self.place {
+            Place::Borrowed(lock) => lock,
+            Place::Owned(lock) => lock,
+        }
+    }
+
+    /// Whether this is the process that acquired it: false in a forked child.
+    #[inline]
+    pub(crate) fn is_ours(&self) -> bool {
+        self.pid == Identity::current().pid
+    }
+
+    /// Gives the lock back for a while, until [`resume`](Held::resume).
+    pub(crate) fn suspend(&mut self) {
+        if self.is_ours() {
+            self.lock().release();
+        }
+        self.pid = 0;
+    }
+
+    /// Acquires the lock again after [`suspend`](Held::suspend).
+    pub(crate) fn resume(&mut self) -> Result<News, Refusal> {
+        let news = self.lock().acquire(Deadline::NEVER)?;
+        self.pid = Identity::current().pid;
+        Ok(news)
+    }
+}
+
+impl Drop for Held<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.is_ours() {
+            self.lock().release();
+        }
+    }
+}

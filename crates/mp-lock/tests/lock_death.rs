@@ -1,0 +1,229 @@
+//! A holder or waiter of a `Lock` is killed.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+use mp_lock::{AcquireError, AcquireTimeoutError, Lock, give, take};
+use mp_test::{Role, command, guarded, hear, role, say};
+use std::time::Duration;
+
+fn start(test: &str, name: &str, lock: &Lock) -> Role {
+    let mut command = command(test, name);
+    give(&mut command, "lock", lock).unwrap();
+    Role::start(command)
+}
+
+/// Waits for the end in the middle of things.
+fn stay() -> ! {
+    let _ = hear();
+    // The parent has closed its end without killing: the test failed there.
+    std::process::abort();
+}
+
+#[test]
+fn a_killed_holder_is_news_at_once_and_until_recovered() {
+    if role().is_some() {
+        let lock: Lock = take("lock").unwrap();
+        let _guard = lock.acquire().unwrap();
+        say("holding");
+        stay();
+    }
+    guarded(|| {
+        let lock = Lock::new().unwrap();
+        let mut holder = start("a_killed_holder_is_news_at_once_and_until_recovered", "holder", &lock);
+        holder.expect("holding");
+        holder.kill();
+        assert!(!lock.is_locked(), "the dead hold nothing");
+        let guard = match lock.try_acquire() {
+            Err(error) => error.into_guard().unwrap(),
+            Ok(_) => panic!("no news of the death"),
+        };
+        guard.release();
+        let error = lock.acquire().unwrap_err();
+        assert!(matches!(error, AcquireError::OwnerDied(_)));
+        error.into_guard().unwrap().mark_recovered();
+        drop(lock.acquire().unwrap());
+    });
+}
+
+#[test]
+fn a_waiter_gets_the_lock_of_a_holder_killed_meanwhile() {
+    if role().is_some() {
+        let lock: Lock = take("lock").unwrap();
+        let _guard = lock.acquire().unwrap();
+        say("holding");
+        stay();
+    }
+    guarded(|| {
+        let lock = Lock::new().unwrap();
+        let mut holder = start("a_waiter_gets_the_lock_of_a_holder_killed_meanwhile", "holder", &lock);
+        holder.expect("holding");
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| lock.acquire().map(drop).map_err(AcquireError::into_owned));
+            holder.kill();
+            assert_eq!(waiter.join().unwrap(), Err(mp_lock::LockError::OwnerDied));
+        });
+    });
+}
+
+#[test]
+fn a_second_holder_killed_before_recovery_is_still_news() {
+    if role().is_some() {
+        let lock: Lock = take("lock").unwrap();
+        let _guard = lock.acquire().or_else(AcquireError::into_guard).unwrap();
+        say("holding");
+        stay();
+    }
+    guarded(|| {
+        let lock = Lock::new().unwrap();
+        for _ in 0..2 {
+            let test = "a_second_holder_killed_before_recovery_is_still_news";
+            let mut holder = start(test, "holder", &lock);
+            holder.expect("holding");
+            holder.kill();
+        }
+        drop(lock.acquire().unwrap_err().into_guard().unwrap());
+        drop(lock.acquire_or_recover().unwrap());
+        drop(lock.acquire().unwrap());
+    });
+}
+
+#[test]
+fn a_killed_waiter_is_nobodys_business() {
+    if role().is_some() {
+        let lock: Lock = take("lock").unwrap();
+        say("waiting");
+        let _guard = lock.acquire();
+        stay();
+    }
+    guarded(|| {
+        let lock = Lock::new().unwrap();
+        let guard = lock.acquire().unwrap();
+        let mut waiter = start("a_killed_waiter_is_nobodys_business", "waiter", &lock);
+        waiter.expect("waiting");
+        waiter.kill();
+        guard.release();
+        drop(lock.acquire().unwrap());
+    });
+}
+
+/// The waiter that a release wakes is killed before it acts, while a third holds the lock, who then gives it back
+/// without a wake. Inside the C library the remaining waiters would sleep for ever.
+#[test]
+fn a_waiter_killed_after_the_wake_strands_nobody() {
+    match role().as_deref() {
+        Some("hog") => {
+            on_the_first_core();
+            say("spinning");
+            std::thread::spawn(|| stay());
+            loop {
+                std::hint::spin_loop();
+            }
+        }
+        Some("victim") => {
+            let lock: Lock = take("lock").unwrap();
+            say_thread();
+            on_the_first_core();
+            // The last in line for a core that another one spins on: the wake comes, its turn to run does not.
+            rustix::process::setpriority_process(None, 19).unwrap();
+            let _guard = lock.acquire();
+            stay();
+        }
+        Some(_) => {
+            let lock: Lock = take("lock").unwrap();
+            say_thread();
+            drop(lock.acquire().or_else(AcquireError::into_guard).unwrap());
+            say("got it");
+            return;
+        }
+        None => {}
+    }
+    guarded(|| {
+        let test = "a_waiter_killed_after_the_wake_strands_nobody";
+        let lock = Lock::new().unwrap();
+        let mut hog = Role::start(command(test, "hog"));
+        hog.expect("spinning");
+        for _ in 0..10 {
+            let guard = lock.acquire_or_recover().unwrap();
+            let mut victim = start(test, "victim", &lock);
+            asleep(&mut victim);
+            let mut survivor = start(test, "survivor", &lock);
+            asleep(&mut survivor);
+            // The wake goes to the first in line.
+            guard.release();
+            // The barge: taken before the woken one runs, held while it dies, given back without a wake.
+            let barge = lock.try_acquire();
+            victim.kill();
+            drop(barge);
+            survivor.expect("got it");
+            assert!(survivor.wait().success());
+        }
+    });
+}
+
+fn on_the_first_core() {
+    let mut cores = rustix::thread::CpuSet::new();
+    let all = rustix::thread::sched_getaffinity(None).unwrap();
+    cores.set((0..rustix::thread::CpuSet::MAX_CPU).find(|core| all.is_set(*core)).unwrap());
+    rustix::thread::sched_setaffinity(None, &cores).unwrap();
+}
+
+/// In a role: tells which thread is about to wait.
+fn say_thread() {
+    say(&rustix::thread::gettid().as_raw_nonzero().to_string());
+}
+
+/// Waits until the thread that the role tells sleeps in a futex: telling comes before the sleep.
+fn asleep(role: &mut Role) {
+    let thread = role.word().unwrap();
+    let file = format!("/proc/{}/task/{thread}/syscall", role.pid());
+    let futex = format!("{} ", libc::SYS_futex);
+    mp_test::until("the waiter sleeps", || {
+        std::fs::read_to_string(&file).is_ok_and(|call| call.starts_with(&futex))
+    });
+}
+
+/// Kills at each step of `lock.acquire:1..=4` and `lock.release:1..=2`; the next one to acquire gets the lock, with the
+/// news exactly when the dead one held it.
+#[test]
+fn a_death_at_any_step_leaves_the_lock_to_the_next() {
+    if role().is_some() {
+        let lock: Lock = take("lock").unwrap();
+        let guard = lock.acquire().or_else(AcquireError::into_guard).unwrap();
+        guard.release();
+        say("survived");
+        return;
+    }
+    if !mp_test::steps_or_say(mp_core::step::enabled(), "a_death_at_any_step_leaves_the_lock_to_the_next") {
+        return;
+    }
+    guarded(|| {
+        let test = "a_death_at_any_step_leaves_the_lock_to_the_next";
+        for (step, orphaned, news) in [
+            ("lock.acquire:1", true, true),
+            ("lock.acquire:2", true, true),
+            ("lock.acquire:3", true, true),
+            ("lock.acquire:4", true, true),
+            ("lock.acquire:4", false, true),
+            ("lock.release:1", false, true),
+            ("lock.release:2", false, false),
+            ("lock.release:2", true, true),
+        ] {
+            let lock = Lock::new().unwrap();
+            if orphaned {
+                let lock = lock.clone();
+                std::thread::spawn(move || std::mem::forget(lock.acquire().unwrap())).join().unwrap();
+            }
+            let mut command = command(test, "dying");
+            command.env("MP_STEP", step);
+            give(&mut command, "lock", &lock).unwrap();
+            let mut dying = Role::start(command);
+            assert_eq!(dying.word(), None, "{step} was not reached");
+            dying.wait();
+            match lock.acquire_timeout(Duration::MAX) {
+                Ok(_) => assert!(!news, "no news after {step}"),
+                Err(AcquireTimeoutError::OwnerDied(_)) => assert!(news, "news after {step}"),
+                Err(error) => panic!("{step}: {error}"),
+            }
+        }
+    });
+}
