@@ -272,7 +272,7 @@ impl Waitable for Connection {
 
     fn is_ready(&self) -> io::Result<bool> {
         let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
-        if reader.has_message() || self.link.hung_up() || self.link.socket().is_err() {
+        if !reader.is_ours(&self.link) || reader.has_message() || self.link.hung_up() {
             return Ok(true);
         }
         if let Some(poller) = self.poller.get() {

@@ -106,14 +106,11 @@ impl Writer {
             }
             self.alive_at = now;
         }
-        while !self.write(link, &message)? {
-            if deadline.passed() {
-                return Err(Refused::TimedOut);
-            }
-            self.wait_for_space(link, deadline)?;
+        if !self.write(link, &message)? {
+            self.write_when_there_is_room(link, &message, deadline)?;
         }
-        // A peer that had gone before it could be woken never sees the message.
-        if !wake(&self.ring, self.ring.reader_asleep(), link) {
+        // A peer that had gone before it could be woken never sees the message, unless it had taken it already.
+        if !wake(&self.ring, self.ring.reader_asleep(), link) && !self.ring.is_empty() {
             return Err(Refused::Disconnected);
         }
         message.handles.sent();
@@ -142,23 +139,36 @@ impl Writer {
         }
     }
 
-    /// Returns when the reader has taken something since the ring was found full, or after a slice.
     #[cold]
-    fn wait_for_space(&mut self, link: &Link, deadline: Deadline) -> Result<(), Refused> {
-        let ring = &self.ring;
-        let taken = ring.taken();
-        if ring.is_empty() {
-            return Ok(()); // read out meanwhile
+    fn write_when_there_is_room(
+        &mut self,
+        link: &Link,
+        message: &Message<'_>,
+        deadline: Deadline,
+    ) -> Result<(), Refused> {
+        loop {
+            // Looked at before the room is: what is taken from here on ends the wait below.
+            let taken = self.ring.taken();
+            if self.write(link, message)? {
+                return Ok(());
+            }
+            if deadline.passed() {
+                return Err(Refused::TimedOut);
+            }
+            self.wait_for_space(link, taken, deadline)?;
         }
+    }
+
+    /// Returns when the reader has taken more than `taken` messages, or after a slice.
+    fn wait_for_space(&mut self, link: &Link, taken: u64, deadline: Deadline) -> Result<(), Refused> {
+        let ring = &self.ring;
         let reader_core = announce_core(ring.writer_core(), ring.reader_core());
-        if self.spin.until(reader_core, || ring.is_empty() || ring.taken().wrapping_sub(taken) > 64) {
+        let much = || ring.taken() != taken && (ring.is_empty() || ring.taken().wrapping_sub(taken) > 64);
+        if self.spin.until(reader_core, much) {
             return Ok(());
         }
-        ring.writer_asleep().store(1, Relaxed);
-        park::heavy_barrier();
-        let gone = if ring.taken() == taken { link.sleep(deadline).map_err(Refused::Io)? } else { false };
-        ring.writer_asleep().store(0, Relaxed);
-        if gone { Err(Refused::Disconnected) } else { Ok(()) }
+        let gone = sleep_while(ring.writer_asleep(), link, deadline, || ring.taken() == taken);
+        if gone.map_err(Refused::Io)? { Err(Refused::Disconnected) } else { Ok(()) }
     }
 }
 
@@ -175,6 +185,11 @@ impl Reader {
     pub(crate) fn new(ring: Ring) -> Reader {
         ring.join();
         Reader { ring, cache: ReaderCache::default(), scratch: Vec::new(), spin: Spin::default() }
+    }
+
+    /// Whether this process is the one that may receive.
+    pub(crate) fn is_ours(&self, link: &Link) -> bool {
+        link.check(self.ring.reader_lease()).is_ok()
     }
 
     /// Whether a message is there now.
@@ -219,12 +234,8 @@ impl Reader {
             ring.give_all_space(&mut self.cache);
             ring.release_left_regions(&mut self.cache).map_err(RecvError::Io)?;
             wake(ring, ring.writer_asleep(), link);
-            ring.reader_asleep().store(1, Relaxed);
-            park::heavy_barrier();
-            if ring.is_empty() {
-                gone = link.sleep(deadline).map_err(RecvError::Io)?;
-            }
-            ring.reader_asleep().store(0, Relaxed);
+            gone = sleep_while(ring.reader_asleep(), link, deadline, || ring.is_empty())
+                .map_err(RecvError::Io)?;
         }
     }
 
@@ -295,6 +306,28 @@ impl Reader {
         park::heavy_barrier();
         Ok(self.ring.is_empty())
     }
+}
+
+/// Announces a sleep in `asleep`, looks once more whether there is still `reason` for it, and sleeps at most a slice; true
+/// when the other end is gone.
+fn sleep_while(
+    asleep: &AtomicU32,
+    link: &Link,
+    deadline: Deadline,
+    reason: impl Fn() -> bool,
+) -> io::Result<bool> {
+    asleep.store(1, Relaxed);
+    park::heavy_barrier();
+    if reason() {
+        let gone = link.sleep(deadline);
+        asleep.store(0, Relaxed);
+        return gone;
+    }
+    if asleep.swap(0, AcqRel) == 0 {
+        // It was rung for nothing: left in the socket, such bells would take the room of handles.
+        link.drain()?;
+    }
+    Ok(false)
 }
 
 /// Wakes the other side if it sleeps, after something was published for it; false when it is gone.

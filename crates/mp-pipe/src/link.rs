@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU8, AtomicU64};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 const HERE: u8 = 0;
 const LEAVING: u8 = 1;
@@ -34,6 +34,8 @@ struct Shared {
     /// Gone once the end has moved: only the other process keeps it open then, so that its death is seen.
     socket: Mutex<Option<Arc<OwnedFd>>>,
     inbox: Mutex<Inbox>,
+    /// An eventfd that is made readable when the end moves: whoever polls for it has something to learn.
+    moved: OnceLock<Arc<OwnedFd>>,
 }
 
 impl Link {
@@ -42,6 +44,7 @@ impl Link {
             state: AtomicU8::new(HERE),
             socket: Mutex::new(Some(Arc::new(socket))),
             inbox: Mutex::new(inbox),
+            moved: OnceLock::new(),
         }))
     }
 
@@ -71,12 +74,17 @@ impl Link {
         self.socket().is_ok_and(|socket| packet::ring_bell(&socket))
     }
 
+    /// Makes `eventfd` readable when the end moves away.
+    pub(crate) fn tell_when_moved(&self, eventfd: Arc<OwnedFd>) {
+        let _ = self.0.moved.set(eventfd);
+    }
+
     /// Lets bells fall silent.
     pub(crate) fn drain(&self) -> io::Result<()> {
-        match self.socket() {
-            Ok(socket) => lock(&self.0.inbox).drain(&socket),
-            Err(_) => Ok(()),
-        }
+        let Ok(socket) = self.socket() else { return Ok(()) };
+        let mut inbox = lock(&self.0.inbox);
+        // Not once the end began to leave: handles that arrive from then on are for where it goes.
+        if self.0.state.load(Relaxed) == HERE { inbox.drain(&socket) } else { Ok(()) }
     }
 
     /// The handles that the other end sent under `number`.
@@ -91,7 +99,7 @@ impl Link {
         let mut polled = [PollFd::new(&*socket, PollFlags::IN)];
         park::poll_once(&mut polled, Some(deadline.slice(SLICE)))?;
         let gone = polled[0].revents().intersects(PollFlags::HUP | PollFlags::ERR);
-        lock(&self.0.inbox).drain(&socket)?;
+        self.drain()?;
         Ok(gone)
     }
 
@@ -99,9 +107,11 @@ impl Link {
     /// arrived and were not asked for yet.
     pub(crate) fn depart(&self) -> Result<(Arc<OwnedFd>, Leaving, Arrived), Unusable> {
         let socket = self.socket()?;
+        // Under the inbox's lock: nothing is taken from the socket after the list of what was taken is made.
+        let inbox = lock(&self.0.inbox);
         let here = self.0.state.compare_exchange(HERE, LEAVING, AcqRel, Acquire);
         here.map_err(|_| Unusable::Moved)?;
-        let arrived = lock(&self.0.inbox).arrived().cloned().collect();
+        let arrived = inbox.arrived().cloned().collect();
         Ok((socket, Leaving(Arc::clone(&self.0)), arrived))
     }
 }
@@ -115,6 +125,10 @@ impl Departure for Leaving {
         let socket = lock(&self.0.socket).take();
         let inbox = std::mem::take(&mut *lock(&self.0.inbox));
         drop((socket, inbox));
+        if let Some(moved) = self.0.moved.get() {
+            // Fails only when it is readable already.
+            let _ = rustix::io::write(moved, &1_u64.to_ne_bytes());
+        }
     }
 }
 

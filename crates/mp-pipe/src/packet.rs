@@ -33,10 +33,11 @@ pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
 pub fn ring_bell<F: AsFd>(socket: F) -> bool {
     loop {
         match send(&socket, BELL, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
-            // A full socket is readable already, which is all that a bell is for.
-            Ok(_) | Err(Errno::AGAIN | Errno::NOBUFS) => return true,
             Err(Errno::INTR) => {}
-            Err(_) => return false,
+            Err(Errno::PIPE | Errno::CONNRESET | Errno::CONNREFUSED | Errno::NOTCONN) => return false,
+            // A full socket is readable already, which is all that a bell is for. A bell that the kernel has no memory
+            // for says nothing about the other end, which looks by itself after a slice.
+            Ok(_) | Err(_) => return true,
         }
     }
 }
@@ -60,6 +61,9 @@ pub fn send_handles<F: AsFd>(socket: F, number: u64, fds: &[BorrowedFd<'_>]) -> 
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN | Errno::NOBUFS | Errno::TOOMANYREFS) => {
                     return Err(io::ErrorKind::QuotaExceeded.into());
+                }
+                Err(Errno::PIPE | Errno::CONNRESET | Errno::CONNREFUSED | Errno::NOTCONN) => {
+                    return Err(io::ErrorKind::BrokenPipe.into());
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -90,13 +94,15 @@ pub type Arrived = Vec<(u64, Vec<Handle>)>;
 #[derive(Debug, Default)]
 pub struct Inbox {
     arrived: VecDeque<(u64, Vec<Handle>)>,
+    /// The last number of which this process had no room for all handles.
+    cut: Option<u64>,
 }
 
 impl Inbox {
     /// An inbox that goes on where another left off: see [`Inbox::arrived`].
     #[must_use]
     pub fn with(arrived: Arrived) -> Inbox {
-        Inbox { arrived: arrived.into() }
+        Inbox { arrived: arrived.into(), cut: None }
     }
 
     /// What has arrived and was not asked for yet, to travel on with an end that moves.
@@ -108,7 +114,7 @@ impl Inbox {
     ///
     /// # Errors
     ///
-    /// When handles came that this process has no room for, or the system refuses.
+    /// When the system refuses.
     pub fn drain<F: AsFd>(&mut self, socket: F) -> io::Result<()> {
         while self.receive(&socket)? {}
         Ok(())
@@ -119,6 +125,7 @@ impl Inbox {
     /// # Errors
     ///
     /// `NotFound` when they did not come: a process that had read them from the socket died before it read the record.
+    /// `QuotaExceeded` when this process has no room for them.
     pub fn take<F: AsFd>(&mut self, socket: F, number: u64, count: usize) -> io::Result<Vec<OwnedFd>> {
         let mut found = Vec::new();
         loop {
@@ -135,7 +142,9 @@ impl Inbox {
                 return found.into_iter().take(count).map(into_fd).collect();
             }
             if !self.receive(&socket)? {
-                return Err(io::ErrorKind::NotFound.into());
+                let cut = self.cut == Some(number);
+                let why = if cut { io::ErrorKind::QuotaExceeded } else { io::ErrorKind::NotFound };
+                return Err(why.into());
             }
         }
     }
@@ -149,8 +158,9 @@ impl Inbox {
         let message = loop {
             match recvmsg(&socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, flags) {
                 Ok(message) => break message,
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN | Errno::CONNRESET) => return Ok(false),
+                // A peer that left without reading its own bells: the kernel says so once, *before* what it had sent.
+                Err(Errno::INTR | Errno::CONNRESET) => {}
+                Err(Errno::AGAIN) => return Ok(false),
                 Err(error) => return Err(error.into()),
             }
         };
@@ -160,11 +170,13 @@ impl Inbox {
                 handles.extend(fds.map(Handle::from));
             }
         }
-        if message.flags.contains(ReturnFlags::CTRUNC) {
-            return Err(io::ErrorKind::QuotaExceeded.into());
-        }
         if message.bytes == bytes.len() {
-            self.arrived.push_back((u64::from_ne_bytes(bytes), handles));
+            let number = u64::from_ne_bytes(bytes);
+            if message.flags.contains(ReturnFlags::CTRUNC) {
+                // The rest is gone; whoever asks for the number is told so.
+                self.cut = Some(number);
+            }
+            self.arrived.push_back((number, handles));
         }
         Ok(message.bytes > 0)
     }

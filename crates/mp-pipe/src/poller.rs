@@ -11,17 +11,17 @@ use rustix::event::epoll::{CreateFlags, EventData, EventFlags, add, create};
 use rustix::event::{EventfdFlags, eventfd};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 #[derive(Debug)]
 pub(crate) struct Poller {
     both: OwnedFd,
-    more: OwnedFd,
+    more: Arc<OwnedFd>,
 }
 
 impl Poller {
     fn new(link: &Link) -> io::Result<Poller> {
-        let more = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let more = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let both = create(CreateFlags::CLOEXEC)?;
         add(&both, &more, EventData::new_u64(0), EventFlags::IN)?;
         match link.socket() {
@@ -29,6 +29,7 @@ impl Poller {
             // An end that was sent away is always ready: to say so.
             Err(_) => drop(rustix::io::write(&more, &1_u64.to_ne_bytes())?),
         }
+        link.tell_when_moved(Arc::clone(&more));
         Ok(Poller { both, more })
     }
 
@@ -49,7 +50,8 @@ impl Poller {
 
     /// After anything was received, or the socket was drained: readable while messages are left, else armed for the next.
     pub(crate) fn refresh(&self, link: &Link, reader: &mut Reader) -> io::Result<()> {
-        if !reader.has_message() {
+        // An end that is not this process's has something to say at once; its bells are another's and stay.
+        if reader.is_ours(link) && !reader.has_message() {
             match rustix::io::read(&self.more, &mut [0; 8]) {
                 Ok(_) | Err(rustix::io::Errno::AGAIN) => {}
                 Err(error) => return Err(error.into()),
