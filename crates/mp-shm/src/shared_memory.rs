@@ -389,7 +389,7 @@ fn attach(name: &str) -> io::Result<Attached> {
 /// Maps the file behind `fd`, which is locked, by its name.
 fn attach_locked(name: &str, fd: OwnedFd, size: usize, creator: Option<Identity>) -> io::Result<Attached> {
     let inode = Inode::of(&fd)?;
-    let opened = names::above_standard_streams(&fd, || ShmemConf::new().os_id(format!("/{name}")).open())?;
+    let opened = names::with_standard_streams(&fd, || ShmemConf::new().os_id(format!("/{name}")).open())?;
     let map = match opened {
         Ok(shmem) => Mapping::named(shmem),
         Err(ShmemError::MapOpenFailed(code)) => {

@@ -145,8 +145,11 @@ fn a_process_without_standard_streams_leaks_neither_name_nor_descriptor() {
         let before = mp_test::Census::take();
         let memory = SharedMemory::create(&name, 10).unwrap();
         let opened = SharedMemory::open(&name).unwrap();
+        let others = (mp_shm::Value::new(1).unwrap(), mp_shm::Frozen::from_slice(&[1]).unwrap());
         assert!(exists(&name));
-        drop((memory, opened));
+        // Nor does memory sit where some library reads or prints.
+        assert!(!std::path::Path::new("/proc/self/fd/0").exists());
+        drop((memory, opened, others));
         assert!(!exists(&name));
         assert_eq!(mp_test::Census::take().fd_count(), before.fd_count());
         before.assert_nothing_left();

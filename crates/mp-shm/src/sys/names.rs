@@ -5,7 +5,7 @@
 //! file. A *mark* on a file says that its name may be removed once nobody uses it: the hint that its data will not live
 //! long, which no other program gives to a file of shared memory.
 
-use super::{hint, size};
+use super::{above_standard_streams, hint, size};
 use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use std::collections::HashSet;
@@ -49,7 +49,7 @@ pub(crate) fn unnamed() -> io::Result<OwnedFd> {
     let fd = rustix::fs::open(DIRECTORY, OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, mode)?;
     // Whatever the umask made of it.
     rustix::fs::fchmod(&fd, mode)?;
-    Ok(fd)
+    above_standard_streams(fd)
 }
 
 /// Gives the file a name; `AlreadyExists` when another has it.
@@ -65,7 +65,7 @@ pub(crate) fn open(name: &str) -> io::Result<OwnedFd> {
     if FileType::from_raw_mode(rustix::fs::fstat(&fd)?.st_mode) != FileType::RegularFile {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "not a segment of shared memory"));
     }
-    Ok(fd)
+    above_standard_streams(fd)
 }
 
 /// Whether the descriptor is a file of shared memory that has, or once had, a name.
@@ -167,7 +167,7 @@ pub(crate) fn mapped() -> io::Result<HashSet<Inode>> {
 }
 
 /// Runs `open` while descriptors 0 to 2 are taken, so that what it opens gets a higher one. `spare` is duplicated for that.
-pub(crate) fn above_standard_streams<R>(spare: &OwnedFd, open: impl FnOnce() -> R) -> io::Result<R> {
+pub(crate) fn with_standard_streams<R>(spare: &OwnedFd, open: impl FnOnce() -> R) -> io::Result<R> {
     // One thread at a time: the fillers of one must not vanish under another.
     static ONE: Mutex<()> = Mutex::new(());
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
