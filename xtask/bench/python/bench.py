@@ -1,0 +1,208 @@
+"""Python's multiprocessing, measured as the meter of the bench does: bench.py WHAT BUDGET BATCH MOST_OPS.
+
+Prints one line of JSON: nanoseconds of one operation for each batch, operations, nanoseconds of CPU.
+"""
+
+import json
+import multiprocessing as mp
+import os
+import resource
+import sys
+import time
+
+
+def die_with_parent():
+    """As the other processes of the bench do: nothing is left when a run is interrupted."""
+    try:
+        import ctypes
+
+        ctypes.CDLL(None).prctl(1, 9)
+    except (ImportError, AttributeError, OSError):
+        pass  # the watchdog is still there
+
+
+def pin(side):
+    cores = os.environ.get("BENCH_CORES")
+    if cores:
+        os.sched_setaffinity(0, {int(cores.split(",")[side])})
+
+
+def children(pid):
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{thread}/children") as listed:
+            yield from map(int, listed.read().split())
+
+
+def waited_for_by(pid):
+    """What the ended children of another process had used, in ticks: the fork server's."""
+    with open(f"/proc/{pid}/stat") as stat:
+        fields = stat.read().rpartition(") ")[2].split()
+    ticks = int(fields[16 - 3]) + int(fields[17 - 3])
+    return ticks * 10**9 // os.sysconf("SC_CLK_TCK")
+
+
+def cpu():
+    """CPU of this process and all below it; None where the kernel does not list children."""
+    try:
+        total, processes = time.process_time_ns(), list(children("self"))
+        while processes:
+            pid = processes.pop()
+            try:
+                total += time.clock_gettime_ns((~pid << 3) | 2)  # the CPU clock of a process
+                total += waited_for_by(pid)
+                processes.extend(children(pid))
+            except OSError:
+                pass  # it has ended meanwhile
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return total + int((usage.ru_utime + usage.ru_stime) * 1e9)
+    except OSError:
+        return None
+
+
+def measure(run, budget, batch, most_ops):
+    ops = 1
+    while True:
+        start = time.perf_counter()
+        run(ops)
+        took = time.perf_counter() - start
+        if took * 2 >= batch or ops >= most_ops:
+            ops = min(max(int(batch / took * ops), 1), most_ops)
+            break
+        ops = min(ops * 4, most_ops)
+    before, start, batches = cpu(), time.perf_counter(), []
+    while len(batches) < 3 or (len(batches) < 200 and time.perf_counter() - start < budget):
+        begun = time.perf_counter_ns()
+        run(ops)
+        batches.append((time.perf_counter_ns() - begun) / ops)
+    used = None if before is None else cpu() - before
+    print(json.dumps({"batches": batches, "ops": ops * len(batches), "cpu": used}))
+
+
+def nothing():
+    die_with_parent()
+
+
+def same(argument):
+    return argument
+
+
+PLAIN, ANSWER, STOP = (bytes([mark]) for mark in (1, 2, 3))
+
+
+def serve(recv, send):
+    die_with_parent()
+    pin(1)
+    while True:
+        message = recv()
+        if message[:1] == ANSWER:
+            send(message)
+        elif message[:1] == STOP:
+            return
+
+
+def serve_pipe(end):
+    serve(end.recv_bytes, end.send_bytes)
+
+
+def serve_queues(there, here):
+    serve(there.get, here.put)
+
+
+def start(method):
+    context = mp.get_context(method)
+
+    def run(n):
+        for _ in range(n):
+            process = context.Process(target=nothing)
+            process.start()
+            process.join()
+
+    return run, lambda: None
+
+
+def linked(kind, loop):
+    context = mp.get_context("fork")
+    if kind == "pipe":
+        here, there = context.Pipe()
+        process = context.Process(target=serve_pipe, args=(there,), daemon=True)
+        send, recv = here.send_bytes, here.recv_bytes
+    else:
+        to, back = context.Queue(), context.Queue()
+        process = context.Process(target=serve_queues, args=(to, back), daemon=True)
+        send, recv = to.put, back.get
+    process.start()
+
+    def end():
+        send(STOP)
+        process.join()
+
+    return loop(send, recv), end
+
+
+def round_trip(send, recv):
+    message = ANSWER + b"Z" * 7
+
+    def run(n):
+        for _ in range(n):
+            send(message)
+            recv()
+
+    return run
+
+
+def stream(send, recv):
+    plain, ask = PLAIN + b"Z" * 63, ANSWER + b"Z" * 63
+
+    def run(n):
+        for _ in range(n - 1):
+            send(plain)
+        send(ask)
+        recv()
+
+    return run
+
+
+def lock():
+    one = mp.get_context("fork").Lock()
+
+    def run(n):
+        for _ in range(n):
+            one.acquire()
+            one.release()
+
+    return run, lambda: None
+
+
+def pool(how):
+    workers = mp.get_context("fork").Pool(len(os.sched_getaffinity(0)), die_with_parent)
+
+    def one(n):
+        for argument in range(n):
+            workers.apply(same, (argument,))
+
+    def many(n):
+        for result in [workers.apply_async(same, (argument,)) for argument in range(n)]:
+            result.get()
+
+    return (one if how == "one" else many), workers.terminate
+
+
+WHAT = {
+    "start-fork": lambda: start("fork"),
+    "start-forkserver": lambda: start("forkserver"),
+    "start-spawn": lambda: start("spawn"),
+    "round-trip-pipe": lambda: linked("pipe", round_trip),
+    "round-trip-queue": lambda: linked("queue", round_trip),
+    "stream-pipe": lambda: linked("pipe", stream),
+    "stream-queue": lambda: linked("queue", stream),
+    "lock": lock,
+    "pool-one": lambda: pool("one"),
+    "pool-stream": lambda: pool("stream"),
+}
+
+if __name__ == "__main__":
+    die_with_parent()
+    pin(0)
+    loop, end = WHAT[sys.argv[1]]()
+    measure(loop, float(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4]))
+    end()

@@ -1,0 +1,62 @@
+//! The limit of a forked process: a small process that forks when a byte comes, and answers with the exit status.
+#![expect(unsafe_code, reason = "fork and what a forked child may call are not in rustix")]
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use crate::contestant::{Failure, Measured};
+use crate::meter::Meter;
+use crate::role;
+
+const STATUS: i32 = 7;
+
+pub(crate) fn start(meter: &mut Meter) -> Measured {
+    let (mut here, there) = UnixStream::pair()?;
+    let child = role::command("zygote", "", OwnedFd::from(there))?.spawn()?;
+    meter.measure(|n| {
+        for _ in 0..n {
+            here.write_all(&[1])?;
+            let mut status = [0; 4];
+            here.read_exact(&mut status)?;
+            if i32::from_ne_bytes(status) != STATUS {
+                return Err("a strange exit status".into());
+            }
+        }
+        Ok(())
+    })?;
+    drop(here);
+    role::finish(child)
+}
+
+/// The zygote: its socket is the standard input, and its end is ours.
+pub(crate) fn serve(_: &str) -> Result<(), Failure> {
+    let mut socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    loop {
+        match socket.read_exact(&mut [0]) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+        socket.write_all(&fork_and_wait()?.to_ne_bytes())?;
+    }
+}
+
+fn fork_and_wait() -> io::Result<i32> {
+    #[expect(clippy::disallowed_methods, reason = "this process has one thread")]
+    // SAFETY: one thread, so that the child may call anything.
+    let pid = unsafe { libc::fork() };
+    match pid {
+        -1 => Err(io::Error::last_os_error()),
+        // SAFETY: ends the child without a destructor of the zygote's.
+        0 => unsafe { libc::_exit(STATUS) },
+        _ => {
+            let mut status = 0;
+            // SAFETY: `status` is a live place for the answer.
+            if unsafe { libc::waitpid(pid, &raw mut status, 0) } != pid {
+                return Err(io::Error::last_os_error());
+            }
+            Ok(libc::WEXITSTATUS(status))
+        }
+    }
+}

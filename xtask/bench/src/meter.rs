@@ -1,0 +1,94 @@
+//! Measuring a loop: how often it must run to be measured, and what one operation took, batch by batch.
+
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::contestant::Measured;
+use crate::cpu;
+
+/// Batches of one sample: fewer say nothing about the spread, more say nothing new.
+const FEWEST: usize = 3;
+const MOST: usize = 200;
+
+/// What one sample found.
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
+pub(crate) struct Sample {
+    /// Nanoseconds of one operation, for each batch.
+    pub(crate) batches: Vec<f64>,
+    /// Operations measured.
+    pub(crate) ops: u64,
+    /// Nanoseconds of CPU that all processes of the contestant used for them; unknown on some kernels.
+    pub(crate) cpu: Option<u64>,
+}
+
+/// Measures one contestant once.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    /// All batches together.
+    pub(crate) budget: Duration,
+    /// One batch: far above what the clock resolves and what ends a batch.
+    pub(crate) batch: Duration,
+    /// Bounds what a batch holds in memory.
+    pub(crate) most_ops: u64,
+    pub(crate) sample: Sample,
+}
+
+impl Meter {
+    pub(crate) fn new(budget: Duration, batch: Duration, most_ops: u64) -> Self {
+        Self { budget, batch, most_ops, sample: Sample::default() }
+    }
+
+    /// Runs `run(n)`, which does `n` operations, until the budget is used up.
+    pub(crate) fn measure(&mut self, mut run: impl FnMut(u64) -> Measured) -> Measured {
+        let ops = self.warm_up(&mut run)?;
+        let cpu = cpu::used();
+        let start = Instant::now();
+        while self.sample.batches.len() < FEWEST
+            || self.sample.batches.len() < MOST && start.elapsed() < self.budget
+        {
+            let batch = Instant::now();
+            run(ops)?;
+            self.sample.batches.push(batch.elapsed().as_nanos() as f64 / ops as f64);
+            self.sample.ops += ops;
+        }
+        self.sample.cpu = cpu::used().zip(cpu).map(|(after, before)| after.saturating_sub(before));
+        Ok(())
+    }
+
+    /// Warms up, and finds how many operations make a batch.
+    fn warm_up(&self, run: &mut impl FnMut(u64) -> Measured) -> Result<u64, crate::contestant::Stop> {
+        let mut ops = 1;
+        loop {
+            let start = Instant::now();
+            run(ops)?;
+            let took = start.elapsed();
+            if took * 2 >= self.batch || ops >= self.most_ops {
+                let fitting = self.batch.as_secs_f64() / took.as_secs_f64().max(1e-9) * ops as f64;
+                return Ok((fitting as u64).clamp(1, self.most_ops));
+            }
+            ops = (ops * 4).min(self.most_ops);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_what_it_ran() {
+        let mut meter = Meter::new(Duration::from_millis(5), Duration::from_millis(1), 1000);
+        let mut ran = 0;
+        meter
+            .measure(|n| {
+                ran += n;
+                std::thread::sleep(Duration::from_micros(n));
+                Ok(())
+            })
+            .expect("nothing in it fails");
+        assert!(meter.sample.batches.len() >= FEWEST);
+        assert!(meter.sample.ops > 0 && meter.sample.ops < ran, "the warm-up is not counted");
+        assert!(meter.sample.batches.iter().all(|&one| one >= 1000.0), "each operation slept a microsecond");
+    }
+}

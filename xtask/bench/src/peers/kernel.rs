@@ -1,0 +1,85 @@
+//! What the kernel offers: a pair of Unix stream sockets, and two pipes. One message, one write; reads take what is there.
+
+use std::io::{self, BufReader, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::process::Stdio;
+
+use crate::contestant::{Failure, Measured};
+use crate::link::{self, Link};
+use crate::meter::Meter;
+use crate::{cores, role};
+
+struct Bytes<R, W> {
+    from: BufReader<R>,
+    to: W,
+}
+
+impl<R: Read, W> Bytes<R, W> {
+    fn new(from: R, to: W) -> Self {
+        Self { from: BufReader::with_capacity(64 * 1024, from), to }
+    }
+}
+
+impl<const N: usize, R: Read, W: Write> Link<N> for Bytes<R, W> {
+    fn send(&mut self, message: &[u8; N]) -> Result<(), Failure> {
+        Ok(self.to.write_all(message)?)
+    }
+
+    fn recv(&mut self) -> Result<[u8; N], Failure> {
+        let mut message = [0; N];
+        self.from.read_exact(&mut message)?;
+        Ok(message)
+    }
+}
+
+pub(crate) fn socket_round_trip(meter: &mut Meter) -> Measured {
+    with_socket("8", |socket| link::round_trip::<8>(meter, socket))
+}
+
+pub(crate) fn socket_stream(meter: &mut Meter) -> Measured {
+    with_socket("64", |socket| link::stream::<64>(meter, socket))
+}
+
+pub(crate) fn pipe_round_trip(meter: &mut Meter) -> Measured {
+    with_pipes("8", |pipes| link::round_trip::<8>(meter, pipes))
+}
+
+pub(crate) fn pipe_stream(meter: &mut Meter) -> Measured {
+    with_pipes("64", |pipes| link::stream::<64>(meter, pipes))
+}
+
+fn with_socket(size: &str, measure: impl FnOnce(&mut Bytes<UnixStream, UnixStream>) -> Measured) -> Measured {
+    let (here, there) = UnixStream::pair()?;
+    let child = role::command("socket", size, OwnedFd::from(there))?.spawn()?;
+    measure(&mut Bytes::new(here.try_clone()?, here))?;
+    role::finish(child)
+}
+
+fn with_pipes(
+    size: &str,
+    measure: impl FnOnce(&mut Bytes<std::process::ChildStdout, std::process::ChildStdin>) -> Measured,
+) -> Measured {
+    let mut child = role::command("pipe", size, Stdio::piped())?.stdout(Stdio::piped()).spawn()?;
+    let (from, to) = child.stdout.take().zip(child.stdin.take()).ok_or("both were asked for")?;
+    measure(&mut Bytes::new(from, to))?;
+    role::finish(child)
+}
+
+/// The second process: its standard input is the socket.
+pub(crate) fn serve_socket(size: &str) -> Result<(), Failure> {
+    let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    serve(size, &mut Bytes::new(socket.try_clone()?, socket))
+}
+
+/// The second process, between its standard input and output.
+pub(crate) fn serve_pipe(size: &str) -> Result<(), Failure> {
+    let from = std::fs::File::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let to = std::fs::File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    serve(size, &mut Bytes::new(from, to))
+}
+
+fn serve<R: Read, W: Write>(size: &str, bytes: &mut Bytes<R, W>) -> Result<(), Failure> {
+    cores::pin_second()?;
+    if size == "8" { link::serve::<8>(bytes) } else { link::serve::<64>(bytes) }
+}

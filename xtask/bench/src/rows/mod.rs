@@ -1,0 +1,51 @@
+//! What is measured, and who takes part: one file a row.
+
+mod lock;
+mod pool_one;
+mod pool_stream;
+mod round_trip;
+mod round_trip_one_core;
+mod start;
+mod stream;
+
+use std::time::Duration;
+
+use crate::contestant::Contestant;
+use crate::cores::Place;
+
+/// One comparison.
+#[derive(Debug)]
+pub(crate) struct Row {
+    /// As the command line names it.
+    pub(crate) name: &'static str,
+    pub(crate) title: &'static str,
+    /// What an operation is, and how it is arranged, in a sentence.
+    pub(crate) what: &'static str,
+    pub(crate) unit: Unit,
+    pub(crate) place: Place,
+    /// How long one batch lasts.
+    pub(crate) batch: Duration,
+    /// The most operations of a batch, where each holds memory until its end.
+    pub(crate) most_ops: u64,
+    pub(crate) contestants: &'static [Contestant],
+}
+
+/// How a row's figures are shown; they are kept as nanoseconds of one operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unit {
+    /// Time of one operation: less is better.
+    Time,
+    /// Operations a second: more is better.
+    Rate,
+}
+
+/// Every row, in the order of the tables; the command line counts from one. New rows go to the end.
+pub(crate) static ROWS: &[Row] = &[
+    start::ROW,
+    round_trip::ROW,
+    stream::ROW,
+    lock::ROW,
+    pool_one::ROW,
+    pool_stream::ROW,
+    round_trip_one_core::ROW,
+];

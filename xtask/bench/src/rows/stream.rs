@@ -1,0 +1,27 @@
+//! How many messages go through.
+
+use std::time::Duration;
+
+use super::{Row, Unit};
+use crate::contestant::Contestant as C;
+use crate::cores::Place;
+use crate::{limit, peers};
+
+pub(super) const ROW: Row = Row {
+    name: "stream",
+    title: "Stream of 64-byte messages, one to one",
+    what: "One process sends, another takes; the last of a batch is answered. Each has a core of its own.",
+    unit: Unit::Rate,
+    place: Place::Apart,
+    batch: Duration::from_millis(10),
+    most_ops: u64::MAX,
+    contestants: &[
+        C::limit("ring", limit::links::stream),
+        C::peer("pipe of the kernel", peers::kernel::pipe_stream),
+        C::peer("Unix socket", peers::kernel::socket_stream),
+        C::peer("ipc-channel", peers::ipc_channel::stream),
+        C::threads("crossbeam-channel", peers::threads::stream),
+        C::python("Python Pipe", |meter| peers::python::measure("stream-pipe", meter)),
+        C::python("Python Queue", |meter| peers::python::measure("stream-queue", meter)),
+    ],
+};
