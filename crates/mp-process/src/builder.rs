@@ -1,0 +1,183 @@
+//! What a process shall be like, before it is started.
+
+use crate::error::SpawnError;
+use crate::launch;
+use crate::process::Process;
+use crate::task::{Routine, Task};
+use mp_core::wire;
+use serde::{Serialize, de::DeserializeOwned};
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How a process comes to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StartMethod {
+    /// A fresh process that runs this very program again, up to `init()`. Safe with threads; nothing is inherited.
+    #[default]
+    Spawn,
+}
+
+/// What a standard stream of a process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Stdio {
+    /// The same as this process's.
+    Inherit,
+    /// Empty for reading, swallowed for writing.
+    Null,
+    /// A pipe to this process.
+    Piped,
+}
+
+/// Options of a process; made by [`Process::builder`].
+///
+/// ```no_run
+/// use mp_process::Process;
+///
+/// fn report(from: String) {
+///     println!("{from}");
+/// }
+///
+/// let process = Process::builder().name("reporter").daemon(true).spawn(report, ("here".to_owned(),))?;
+/// # Ok::<(), mp_process::SpawnError>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Builder {
+    pub(crate) name: Option<String>,
+    pub(crate) daemon: bool,
+    pub(crate) start_method: StartMethod,
+    pub(crate) clear_env: bool,
+    /// A value, or nothing for a variable that is taken out.
+    pub(crate) env: Vec<(OsString, Option<OsString>)>,
+    pub(crate) current_dir: Option<PathBuf>,
+    pub(crate) stdin: Stdio,
+    pub(crate) stdout: Stdio,
+    pub(crate) stderr: Stdio,
+    pub(crate) memory_limit: Option<u64>,
+    pub(crate) core_dump: Option<bool>,
+    pub(crate) handshake_timeout: Duration,
+}
+
+impl Default for Builder {
+    fn default() -> Builder {
+        Builder {
+            name: None,
+            daemon: false,
+            start_method: StartMethod::default(),
+            clear_env: false,
+            env: Vec::new(),
+            current_dir: None,
+            stdin: Stdio::Null,
+            stdout: Stdio::Inherit,
+            stderr: Stdio::Inherit,
+            memory_limit: None,
+            core_dump: None,
+            handshake_timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+impl Builder {
+    /// Its name; by default `Process-1`, `Process-2`, and `Process-1:1` for a child's child. The first 15 bytes show in `ps`.
+    pub fn name(mut self, name: impl Into<String>) -> Builder {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Whether it ends at once when this process ends, in whatever way; by default it lives on, and is joined when this process
+    /// ends normally.
+    pub fn daemon(mut self, daemon: bool) -> Builder {
+        self.daemon = daemon;
+        self
+    }
+
+    /// How it comes to be.
+    pub fn start_method(mut self, method: StartMethod) -> Builder {
+        self.start_method = method;
+        self
+    }
+
+    /// Sets a variable of its environment.
+    pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Builder {
+        self.env.push((name.as_ref().into(), Some(value.as_ref().into())));
+        self
+    }
+
+    /// Takes a variable out of its environment.
+    pub fn env_remove(mut self, name: impl AsRef<OsStr>) -> Builder {
+        self.env.push((name.as_ref().into(), None));
+        self
+    }
+
+    /// Gives it an empty environment, but for what is set after this.
+    pub fn env_clear(mut self) -> Builder {
+        self.clear_env = true;
+        self.env.clear();
+        self
+    }
+
+    /// Its working directory.
+    pub fn current_dir(mut self, dir: impl AsRef<Path>) -> Builder {
+        self.current_dir = Some(dir.as_ref().into());
+        self
+    }
+
+    /// Its standard input; by default [`Stdio::Null`], so that it does not compete for the terminal.
+    pub fn stdin(mut self, stdin: Stdio) -> Builder {
+        self.stdin = stdin;
+        self
+    }
+
+    /// Its standard output; by default [`Stdio::Inherit`].
+    pub fn stdout(mut self, stdout: Stdio) -> Builder {
+        self.stdout = stdout;
+        self
+    }
+
+    /// Its standard error; by default [`Stdio::Inherit`].
+    pub fn stderr(mut self, stderr: Stdio) -> Builder {
+        self.stderr = stderr;
+        self
+    }
+
+    /// How many bytes of private memory it may have (RLIMIT_DATA: heap and stacks of threads, not shared memory). An
+    /// allocation beyond fails, which ends most programs with SIGABRT.
+    pub fn memory_limit(mut self, bytes: u64) -> Builder {
+        self.memory_limit = Some(bytes);
+        self
+    }
+
+    /// Whether a crash may write a core file; by default as for this process. A large core delays the news of the death.
+    pub fn core_dump(mut self, core_dump: bool) -> Builder {
+        self.core_dump = Some(core_dump);
+        self
+    }
+
+    /// How long the process may take to reach `init()` and take its arguments; by default a minute.
+    pub fn handshake_timeout(mut self, timeout: Duration) -> Builder {
+        self.handshake_timeout = timeout;
+        self
+    }
+
+    /// Starts it: runs `function` with `args` there.
+    ///
+    /// Returns once the process has its arguments and is about to run, or has failed to get there.
+    ///
+    /// # Errors
+    ///
+    /// See [`SpawnError`]; no process is left then.
+    pub fn spawn<F, Args>(&self, function: F, args: Args) -> Result<Process<F::Output>, SpawnError>
+    where
+        F: Task<Args>,
+        Args: Serialize + DeserializeOwned + 'static,
+        F::Output: Serialize + DeserializeOwned + 'static,
+    {
+        let routine = Routine::of::<F, Args>(function).ok_or(SpawnError::NoImage)?;
+        let mut scratch = Vec::new();
+        let message = wire::encode(&args, &mut scratch).map_err(SpawnError::Encode)?;
+        launch::launch(self, routine, message).map(Process::new)
+    }
+}

@@ -1,0 +1,99 @@
+//! A started process, as everybody in the parent who has to do with it shares it.
+
+use crate::error::JoinError;
+use crate::protocol::{self, Outcome, ReceiveError};
+use crate::status::ExitStatus;
+use crate::sys::process as sys;
+use mp_core::deadline::LONG_SLICE;
+use mp_core::socket::{self, Received, TransferError, Until};
+use mp_core::{Deadline, park, wire};
+use rustix::process::Signal;
+use serde::de::DeserializeOwned;
+use std::borrow::Cow;
+use std::io::{self, Read, Seek};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+#[derive(Debug)]
+pub(crate) struct Child {
+    pub(crate) pid: u32,
+    pub(crate) name: String,
+    pub(crate) daemon: bool,
+    pub(crate) pidfd: OwnedFd,
+    /// The parent's end of the handshake's socket; the result waits in it.
+    pub(crate) socket: OwnedFd,
+    /// Held open as long as this process lives; a daemon ends when it closes.
+    #[expect(dead_code, reason = "held, not read")]
+    pub(crate) lifeline: Option<OwnedFd>,
+    pub(crate) status: Mutex<Option<ExitStatus>>,
+    /// Not joined when this process ends.
+    pub(crate) released: AtomicBool,
+}
+
+impl Child {
+    /// How it ended, if it has; reaps it then.
+    pub(crate) fn try_status(&self) -> io::Result<Option<ExitStatus>> {
+        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        if status.is_none() && sys::has_ended(&self.pidfd)? {
+            *status = sys::reap(&self.pidfd)?;
+        }
+        Ok(*status)
+    }
+
+    /// Waits until it has ended; `None` when the time is over first.
+    pub(crate) fn wait(&self, deadline: Deadline) -> io::Result<Option<ExitStatus>> {
+        loop {
+            if let Some(status) = self.try_status()? {
+                return Ok(Some(status));
+            }
+            if deadline.passed() {
+                return Ok(None);
+            }
+            park::sleep_on_fds(&[self.pidfd.as_fd()], Some(deadline.slice(LONG_SLICE)))?;
+        }
+    }
+
+    /// Sends `signal`; one that has ended stays as it is. Never hits another process: a pidfd names just this one.
+    pub(crate) fn signal(&self, signal: Signal) -> io::Result<()> {
+        match rustix::process::pidfd_send_signal(&self.pidfd, signal) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The result, after it has ended with `status`.
+    pub(crate) fn result<R: DeserializeOwned + 'static>(&self, status: ExitStatus) -> Result<R, JoinError> {
+        // Everything that it sent is in the socket's buffer by now.
+        let now = Until { deadline: Deadline::after(Duration::ZERO), gone: None };
+        let outcome = match protocol::receive::<Outcome>(&self.socket, &now) {
+            Ok(outcome) => outcome,
+            Err(ReceiveError::Decode(error)) => return Err(JoinError::Undecodable(error)),
+            Err(ReceiveError::Transfer(TransferError::TooManyHandles)) => return Err(too_many_handles()),
+            Err(ReceiveError::Transfer(_)) => return Err(JoinError::without_result(status)),
+        };
+        let file = match outcome {
+            Outcome::Returned(file) => file,
+            Outcome::Panicked(panic) => return Err(JoinError::Panicked(panic)),
+            Outcome::Arguments(why) => return Err(JoinError::Arguments(why)),
+            Outcome::Unencodable(why) => return Err(JoinError::Unencodable(why)),
+        };
+        let Received { encoding, mut bytes, handles } = match socket::receive(self.socket.as_fd(), &now) {
+            Ok(received) => received,
+            Err(TransferError::TooManyHandles) => return Err(too_many_handles()),
+            // It died between the two frames.
+            Err(_) => return Err(JoinError::without_result(status)),
+        };
+        if let Some(file) = file {
+            let mut file = file.into_inner();
+            file.rewind().and_then(|()| file.read_to_end(&mut bytes)).map_err(JoinError::Io)?;
+        }
+        wire::decode(encoding, Cow::Owned(bytes), handles).map_err(JoinError::Undecodable)
+    }
+}
+
+fn too_many_handles() -> JoinError {
+    let text = "the handles of the result could not be opened here; raise RLIMIT_NOFILE";
+    JoinError::Io(io::Error::new(io::ErrorKind::QuotaExceeded, text))
+}

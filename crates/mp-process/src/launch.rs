@@ -1,0 +1,220 @@
+//! The parent's side of a start. The protocol's table is in `protocol`.
+
+use crate::builder::{Builder, StartMethod, Stdio};
+use crate::child::Child;
+use crate::error::SpawnError;
+use crate::protocol::{self, Answer, Hello, MARK, ReceiveError, Request};
+use crate::status::ExitStatus;
+use crate::task::Routine;
+use crate::{entry, info, registry};
+use mp_core::socket::{self, TransferError, Until};
+use mp_core::wire::Message;
+use mp_core::{Deadline, Handle, Identity};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::{ChildStderr, ChildStdin, ChildStdout, Command};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// A started process with the pipes that were asked for.
+#[derive(Debug)]
+pub(crate) struct Launched {
+    pub(crate) child: Arc<Child>,
+    pub(crate) stdin: Option<ChildStdin>,
+    pub(crate) stdout: Option<ChildStdout>,
+    pub(crate) stderr: Option<ChildStderr>,
+}
+
+/// How long a child that has closed its socket may take to be seen dead.
+const DYING: Duration = Duration::from_secs(5);
+
+pub(crate) fn launch(builder: &Builder, routine: Routine, args: Message<'_>) -> Result<Launched, SpawnError> {
+    if !entry::is_initialized() {
+        return Err(SpawnError::NotInitialized);
+    }
+    let StartMethod::Spawn = builder.start_method;
+    let deadline = Deadline::after(builder.handshake_timeout);
+    let (name, path) = info::next_name();
+    let name = builder.name.clone().unwrap_or(name);
+    let (child_stdin, stdin) = standard_input(builder.stdin)?;
+    let (line_end, lifeline) = if builder.daemon { lifeline()? } else { (None, None) };
+    let request = Request {
+        routine,
+        name: name.clone(),
+        path,
+        parent: Identity::current(),
+        parent_name: info::own_name().into(),
+        lifeline: line_end,
+        stdin: child_stdin,
+        memory_limit: builder.memory_limit,
+        core_dump: builder.core_dump,
+    };
+    let Started { pid, pidfd, socket, stdout, stderr } = start(builder)?;
+    mp_core::step!("process.spawn", 1);
+    let daemon = builder.daemon;
+    let child = Child {
+        pid,
+        name,
+        daemon,
+        pidfd,
+        socket,
+        lifeline,
+        status: Mutex::new(None),
+        released: AtomicBool::new(false),
+    };
+    if let Err(error) = hand_over(&child, request, args, deadline) {
+        return Err(give_up(&child, error));
+    }
+    mp_core::step!("process.spawn", 4);
+    let child = Arc::new(child);
+    registry::enter(&child);
+    Ok(Launched { child, stdin, stdout, stderr })
+}
+
+struct Started {
+    pid: u32,
+    pidfd: OwnedFd,
+    socket: OwnedFd,
+    stdout: Option<ChildStdout>,
+    stderr: Option<ChildStderr>,
+}
+
+/// Starts this very program again. The handshake's socket is its standard input: so nothing has to run between fork and
+/// exec, and the start costs the same however large this process is.
+fn start(builder: &Builder) -> Result<Started, SpawnError> {
+    let (ours, theirs) = UnixStream::pair()?;
+    // Above the standard streams, also when those are closed here: the child's are put in place by number.
+    let ours = above_streams(ours)?;
+    let theirs = above_streams(theirs)?;
+    let inode = rustix::fs::fstat(&theirs).map_err(io::Error::from)?.st_ino;
+    let mut arguments = std::env::args_os();
+    // The link names the running image, also when its file was replaced or deleted meanwhile.
+    let mut command = Command::new("/proc/self/exe");
+    if let Some(own_name) = arguments.next() {
+        command.arg0(own_name);
+    }
+    command.args(arguments);
+    if builder.clear_env {
+        command.env_clear();
+    }
+    for (name, value) in &builder.env {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command.env(MARK, inode.to_string());
+    if let Some(dir) = &builder.current_dir {
+        command.current_dir(dir);
+    }
+    command.stdin(theirs).stdout(stream(builder.stdout)).stderr(stream(builder.stderr));
+    // What is buffered here must not be written by the child's exit as well, nor behind the child's own output.
+    let _ = io::stdout().flush();
+    let mut started = command.spawn()?;
+    let pid = started.id();
+    let raw = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(|| io::Error::other("no pid"))?;
+    // Nobody has waited for it, so the pid is still its own; unless somebody reaps every child.
+    let pidfd = match pidfd_open(raw, PidfdFlags::empty()) {
+        Ok(pidfd) => pidfd,
+        Err(rustix::io::Errno::SRCH) => return Err(SpawnError::Died(ExitStatus::Unknown)),
+        Err(error) => {
+            let _ = started.kill();
+            let _ = started.wait();
+            return Err(io::Error::from(error).into());
+        }
+    };
+    Ok(Started { pid, pidfd, socket: ours, stdout: started.stdout.take(), stderr: started.stderr.take() })
+}
+
+fn above_streams(socket: UnixStream) -> io::Result<OwnedFd> {
+    Ok(rustix::io::fcntl_dupfd_cloexec(&socket, 3)?)
+}
+
+fn stream(stdio: Stdio) -> std::process::Stdio {
+    match stdio {
+        Stdio::Inherit => std::process::Stdio::inherit(),
+        Stdio::Null => std::process::Stdio::null(),
+        Stdio::Piped => std::process::Stdio::piped(),
+    }
+}
+
+/// The child's standard input, which travels with the request, and this process's end of it.
+fn standard_input(stdio: Stdio) -> io::Result<(Option<Handle>, Option<ChildStdin>)> {
+    match stdio {
+        Stdio::Null => Ok((None, None)),
+        Stdio::Inherit => {
+            // Closed here is empty there.
+            Ok((io::stdin().as_fd().try_clone_to_owned().ok().map(Handle::from), None))
+        }
+        Stdio::Piped => {
+            let (reader, writer) = io::pipe()?;
+            Ok((Some(Handle::from(OwnedFd::from(reader))), Some(ChildStdin::from(OwnedFd::from(writer)))))
+        }
+    }
+}
+
+/// A line that only this process holds, and its end for the child.
+fn lifeline() -> io::Result<(Option<Handle>, Option<OwnedFd>)> {
+    let (reader, writer) = io::pipe()?;
+    Ok((Some(Handle::from(OwnedFd::from(reader))), Some(OwnedFd::from(writer))))
+}
+
+/// Why the handshake failed.
+enum Failure {
+    Transfer(TransferError),
+    Refused(String),
+}
+
+impl From<TransferError> for Failure {
+    fn from(error: TransferError) -> Failure {
+        Failure::Transfer(error)
+    }
+}
+
+impl From<ReceiveError> for Failure {
+    fn from(error: ReceiveError) -> Failure {
+        match error {
+            ReceiveError::Transfer(error) => Failure::Transfer(error),
+            ReceiveError::Decode(error) => Failure::Refused(error.to_string()),
+        }
+    }
+}
+
+fn hand_over(child: &Child, request: Request, args: Message<'_>, deadline: Deadline) -> Result<(), Failure> {
+    let until = Until { deadline, gone: Some(child.pidfd.as_fd()) };
+    protocol::send(&child.socket, &Hello { pid: child.pid }, &until)?;
+    mp_core::step!("process.spawn", 2);
+    protocol::send(&child.socket, &request, &until)?;
+    // The child's ends of lifeline and input are its own now.
+    drop(request);
+    let fds: Vec<_> = args.handles.fds().collect();
+    socket::send_parts(child.socket.as_fd(), socket::Header::of(&args), args.bytes, &fds, &until)?;
+    drop(fds);
+    mp_core::step!("process.spawn", 3);
+    let answer: Answer = protocol::receive(&child.socket, &until)?;
+    answer.map_err(Failure::Refused)?;
+    args.handles.sent();
+    Ok(())
+}
+
+/// The handshake failed: whatever the child is, it is ended and reaped, and what it died of is the error.
+fn give_up(child: &Child, failure: Failure) -> SpawnError {
+    let own_death = match &failure {
+        Failure::Transfer(TransferError::Closed | TransferError::Gone) => {
+            child.wait(Deadline::after(DYING)).ok().flatten()
+        }
+        _ => None,
+    };
+    let _ = child.signal(Signal::KILL);
+    // A killed process ends; only the kernel's own work can delay it.
+    let _ = child.wait(Deadline::NEVER);
+    match (failure, own_death) {
+        (_, Some(status)) => SpawnError::Died(status),
+        (Failure::Refused(why), None) => SpawnError::Refused(why),
+        (Failure::Transfer(error), None) => error.into(),
+    }
+}
