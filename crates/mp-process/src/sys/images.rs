@@ -70,11 +70,13 @@ unsafe extern "C" fn visit(info: *mut libc::dl_phdr_info, _size: usize, images: 
     0
 }
 
-#[cfg_attr(
-    target_pointer_width = "64",
-    expect(clippy::cast_possible_truncation, reason = "ELF words are usize here")
-)]
-fn describe(base: usize, headers: &[libc::Elf64_Phdr]) -> Option<Image> {
+#[cfg(target_pointer_width = "64")]
+type Header = libc::Elf64_Phdr;
+#[cfg(target_pointer_width = "32")]
+type Header = libc::Elf32_Phdr;
+
+#[expect(clippy::cast_possible_truncation, reason = "the words of an image are as wide as the target's")]
+fn describe(base: usize, headers: &[Header]) -> Option<Image> {
     let range = |header: &Header| {
         let start = base.wrapping_add(header.p_vaddr as usize);
         (start, start.wrapping_add(header.p_memsz as usize))
