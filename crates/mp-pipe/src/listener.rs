@@ -1,0 +1,198 @@
+//! `Listener`: connections between programs that share nothing but an address.
+
+use crate::address::Place;
+use crate::handshake::{Handshake, Progress};
+use crate::socket_file::{self, SocketFile};
+use crate::{AcceptError, Address, Connection, Key, Peer};
+use interprocess::local_socket::{ListenerNonblockingMode, ListenerOptions, traits::Listener as _};
+use interprocess::os::unix::local_socket::ListenerOptionsExt;
+use mp_core::deadline::{Deadline, LONG_SLICE};
+use mp_core::park;
+use rustix::io::Errno;
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+use std::{fmt, io};
+
+/// So many clients may be in the middle of a handshake; one more, and the one that is at it for longest is sent away.
+const MOST_PENDING: usize = 128;
+
+/// Waits for clients at an [`Address`] and gives each a [`Connection`].
+///
+/// The handshake goes over a local socket: both sides see who the other is ([`Peer`]), and with a [`Key`] both prove that they know it.
+/// Then the listener makes a [`pipe()`](crate::pipe()) and hands one end over, so messages go through shared memory and never
+/// touch the socket.
+///
+/// Without a key, only processes of the same user are let in, and the socket file is theirs alone.
+///
+/// A client that connects and keeps silent is in nobody's way: others are accepted meanwhile, and it is sent away after ten
+/// seconds. Handshakes go on only inside [`accept`](Listener::accept) and its siblings, so clients wait while nobody calls them.
+///
+/// Dropping the listener closes it and removes its socket file. A killed one leaves the file behind; the next
+/// [`bind`](Listener::bind) to the same path clears it away.
+///
+/// # Examples
+///
+/// See [`connect`](crate::connect).
+pub struct Listener {
+    // The file goes first: as long as it is there, somebody listens.
+    file: Option<SocketFile>,
+    socket: interprocess::local_socket::Listener,
+    address: Address,
+    key: Option<Key>,
+    pending: VecDeque<Handshake>,
+}
+
+impl Listener {
+    /// Listens at `address` for clients that know `key`, or for those of the same user when it is `None`.
+    ///
+    /// A socket file that a killed listener left at a path is replaced. A living listener is never disturbed, and another
+    /// kind of file is never removed.
+    ///
+    /// # Errors
+    ///
+    /// `AddrInUse` when somebody listens there, or another kind of file is in the way; else what the system says.
+    pub fn bind(address: impl Into<Address>, key: impl Into<Option<Key>>) -> io::Result<Listener> {
+        let (address, key) = (address.into(), key.into());
+        let named = |error: io::Error| io::Error::new(error.kind(), format!("listen at {address}: {error}"));
+        let (socket, file) = match address.place() {
+            Place::Path(path) => {
+                let (socket, file) =
+                    socket_file::bind(path, || listen(&address, key.is_none())).map_err(named)?;
+                (socket, Some(file))
+            }
+            Place::Name(_) => (listen(&address, false).map_err(named)?, None),
+        };
+        Ok(Listener { file, socket, address, key, pending: VecDeque::new() })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn local_address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Waits for the next client; returns its connection, and who it is.
+    ///
+    /// # Errors
+    ///
+    /// See [`AcceptError`]: most say that one client failed, and `accept` can be called again. A client that leaves without
+    /// a word is no error.
+    pub fn accept(&mut self) -> Result<(Connection, Peer), AcceptError> {
+        loop {
+            if let Some(accepted) = self.accept_until(Deadline::NEVER)? {
+                return Ok(accepted);
+            }
+        }
+    }
+
+    /// As [`accept`](Listener::accept); `None` when no client got in within `timeout`. A time-out of zero looks once, and goes
+    /// on with handshakes that have begun.
+    ///
+    /// # Errors
+    ///
+    /// As [`accept`](Listener::accept).
+    pub fn accept_timeout(&mut self, timeout: Duration) -> Result<Option<(Connection, Peer)>, AcceptError> {
+        self.accept_until(Deadline::after(timeout))
+    }
+
+    /// As [`accept_timeout`](Listener::accept_timeout), until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// As [`accept`](Listener::accept).
+    pub fn accept_deadline(&mut self, deadline: Instant) -> Result<Option<(Connection, Peer)>, AcceptError> {
+        self.accept_until(Deadline::at(deadline))
+    }
+
+    fn accept_until(&mut self, deadline: Deadline) -> Result<Option<(Connection, Peer)>, AcceptError> {
+        loop {
+            self.welcome_all()?;
+            if let Some(accepted) = self.go_on()? {
+                return Ok(Some(accepted));
+            }
+            if deadline.passed() {
+                return Ok(None);
+            }
+            self.sleep(deadline).map_err(AcceptError::Io)?;
+        }
+    }
+
+    /// Begins a handshake with each client that waits at the door.
+    fn welcome_all(&mut self) -> Result<(), AcceptError> {
+        loop {
+            match self.socket.accept().and_then(Handshake::new) {
+                Ok(handshake) => {
+                    mp_core::step!("pipe.accept", 1);
+                    if self.pending.len() >= MOST_PENDING {
+                        self.pending.pop_front();
+                    }
+                    self.pending.push_back(handshake);
+                }
+                Err(error) => match error.kind() {
+                    io::ErrorKind::WouldBlock => return Ok(()),
+                    io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => {}
+                    // The silent ones give their descriptors for those that come.
+                    _ if out_of_descriptors(&error) && self.pending.pop_front().is_some() => {}
+                    _ => return Err(AcceptError::Io(error)),
+                },
+            }
+        }
+    }
+
+    /// Goes on with each handshake until one is done or fails; the others stay for the next call.
+    fn go_on(&mut self) -> Result<Option<(Connection, Peer)>, AcceptError> {
+        for _ in 0..self.pending.len() {
+            let Some(mut handshake) = self.pending.pop_front() else { break };
+            match handshake.advance(self.key.as_ref())? {
+                Progress::Waiting => self.pending.push_back(handshake),
+                Progress::LeftSilently => {}
+                Progress::Connected(connection, peer) => return Ok(Some((*connection, peer))),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Until somebody knocks, or a client in a handshake says something or has used up its patience.
+    fn sleep(&self, deadline: Deadline) -> io::Result<()> {
+        let mut fds = vec![self.as_fd()];
+        fds.extend(self.pending.iter().map(Handshake::fd));
+        let patience = self.pending.iter().filter_map(|handshake| handshake.patience().left()).min();
+        let slice = deadline.slice(patience.map_or(LONG_SLICE, |left| left.min(LONG_SLICE)));
+        park::sleep_on_fds(&fds, Some(slice)).map(drop)
+    }
+}
+
+fn listen(address: &Address, private: bool) -> io::Result<interprocess::local_socket::Listener> {
+    let options = ListenerOptions::new()
+        .name(address.to_name()?)
+        .nonblocking(ListenerNonblockingMode::Accept)
+        // Removed by us: only while it is still ours, and never by a forked child.
+        .reclaim_name(false);
+    if private { options.mode(0o600) } else { options }.create_sync()
+}
+
+fn out_of_descriptors(error: &io::Error) -> bool {
+    let out = [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error);
+    error.raw_os_error().is_some_and(|code| out.contains(&code))
+}
+
+impl AsFd for Listener {
+    /// Readable when a client waits at the door; clients in the middle of a handshake do not show.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.socket {
+            interprocess::local_socket::Listener::UdSocket(socket) => socket.as_fd(),
+        }
+    }
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listener")
+            .field("address", &self.address)
+            .field("keyed", &self.key.is_some())
+            .field("in_handshake", &self.pending.len())
+            .field("removes_file", &self.file.is_some())
+            .finish_non_exhaustive()
+    }
+}
