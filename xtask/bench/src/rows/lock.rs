@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Row, Unit};
 use crate::contestant::Contestant as C;
 use crate::cores::Place;
-use crate::{limit, peers};
+use crate::{limit, ours, peers};
 
 pub(super) const ROW: Row = Row {
     name: "lock",
@@ -16,6 +16,7 @@ pub(super) const ROW: Row = Row {
     batch: Duration::from_millis(4),
     most_ops: u64::MAX,
     contestants: &[
+        C::ours("Lock", "robust pthread mutex", ours::lock::lock),
         C::limit("robust pthread mutex", limit::mutex::lock),
         C::peer("raw_sync", peers::raw_sync::lock),
         C::threads("parking_lot", peers::threads::lock),

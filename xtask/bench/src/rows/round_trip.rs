@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Row, Unit};
 use crate::contestant::Contestant as C;
 use crate::cores::Place;
-use crate::{limit, peers};
+use crate::{limit, ours, peers};
 
 pub(super) const ROW: Row = Row {
     name: "round-trip",
@@ -16,6 +16,8 @@ pub(super) const ROW: Row = Row {
     batch: Duration::from_millis(4),
     most_ops: u64::MAX,
     contestants: &[
+        C::ours("pipe()", "ring", ours::pipe::round_trip),
+        C::ours("Queue", "ring", ours::queue::round_trip),
         C::limit("ring", limit::links::round_trip),
         C::peer("pipe of the kernel", peers::kernel::pipe_round_trip),
         C::peer("Unix socket", peers::kernel::socket_round_trip),

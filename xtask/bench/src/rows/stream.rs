@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Row, Unit};
 use crate::contestant::Contestant as C;
 use crate::cores::Place;
-use crate::{limit, peers};
+use crate::{limit, ours, peers};
 
 pub(super) const ROW: Row = Row {
     name: "stream",
@@ -16,6 +16,8 @@ pub(super) const ROW: Row = Row {
     batch: Duration::from_millis(10),
     most_ops: u64::MAX,
     contestants: &[
+        C::ours("pipe()", "ring", ours::pipe::stream),
+        C::ours("Queue", "ring", ours::queue::stream),
         C::limit("ring", limit::links::stream),
         C::peer("pipe of the kernel", peers::kernel::pipe_stream),
         C::peer("Unix socket", peers::kernel::socket_stream),
