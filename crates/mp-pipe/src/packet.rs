@@ -94,15 +94,15 @@ pub type Arrived = Vec<(u64, Vec<Handle>)>;
 #[derive(Debug, Default)]
 pub struct Inbox {
     arrived: VecDeque<(u64, Vec<Handle>)>,
-    /// The last number of which this process had no room for all handles.
-    cut: Option<u64>,
+    /// Numbers of which this process had no room for all handles.
+    cut: Vec<u64>,
 }
 
 impl Inbox {
     /// An inbox that goes on where another left off: see [`Inbox::arrived`].
     #[must_use]
     pub fn with(arrived: Arrived) -> Inbox {
-        Inbox { arrived: arrived.into(), cut: None }
+        Inbox { arrived: arrived.into(), cut: Vec::new() }
     }
 
     /// What has arrived and was not asked for yet, to travel on with an end that moves.
@@ -138,13 +138,16 @@ impl Inbox {
                     found.extend(handles);
                 }
             }
+            self.cut.retain(|cut| *cut >= number);
+            if self.cut.first() == Some(&number) {
+                return Err(io::ErrorKind::QuotaExceeded.into());
+            }
             if found.len() >= count {
                 return found.into_iter().take(count).map(into_fd).collect();
             }
-            if !self.receive(&socket)? {
-                let cut = self.cut == Some(number);
-                let why = if cut { io::ErrorKind::QuotaExceeded } else { io::ErrorKind::NotFound };
-                return Err(why.into());
+            // What comes after has come already: the rest never will.
+            if !self.arrived.is_empty() || !self.receive(&socket)? {
+                return Err(io::ErrorKind::NotFound.into());
             }
         }
     }
@@ -174,7 +177,7 @@ impl Inbox {
             let number = u64::from_ne_bytes(bytes);
             if message.flags.contains(ReturnFlags::CTRUNC) {
                 // The rest is gone; whoever asks for the number is told so.
-                self.cut = Some(number);
+                self.cut.push(number);
             }
             self.arrived.push_back((number, handles));
         }
