@@ -230,9 +230,20 @@ impl fmt::Debug for Holder {
     }
 }
 
-enum Place<'a> {
+/// A lock that a guard borrows, or keeps itself: errors carry their guard without borrowing.
+pub(crate) enum Place<'a> {
     Borrowed(&'a Arc<Orphanable>),
     Owned(Arc<Orphanable>),
+}
+
+impl Place<'_> {
+    #[inline]
+    pub(crate) fn lock(&self) -> &Orphanable {
+        match self {
+            Place::Borrowed(lock) => lock,
+            Place::Owned(lock) => lock,
+        }
+    }
 }
 
 /// The fact that this thread holds a lock; dropping it gives the lock back.
@@ -257,10 +268,7 @@ impl<'a> Held<'a> {
 
     #[inline]
     pub(crate) fn lock(&self) -> &Orphanable {
-        match &self.place {
-            Place::Borrowed(lock) => lock,
-            Place::Owned(lock) => lock,
-        }
+        self.place.lock()
     }
 
     /// Whether this is the process that acquired it: false in a forked child.

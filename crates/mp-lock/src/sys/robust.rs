@@ -166,20 +166,13 @@ impl<'a> RobustMutex<'a> {
         self.place.cast_mut().cast()
     }
 
-    #[inline]
-    fn word(&self) -> &AtomicU32 {
-        // SAFETY: inside of the mutex, which is larger.
-        let word = unsafe { self.raw().byte_add(WORD) }.cast::<AtomicU32>();
-        // SAFETY: aligned to 4, and it lives as long as the mapping; pthread and the kernel access it atomically, too.
-        unsafe { &*word }
-    }
-
     /// The thread that owns it now, by its id in the pid namespace of that thread; `None` while it is free, also when
     /// its owner has died. May change at any time.
     #[inline]
     #[must_use]
     pub fn owner(&self) -> Option<u32> {
-        Some(self.word().load(Ordering::Relaxed) & TID_MASK).filter(|tid| *tid != 0)
+        // SAFETY: a mutex was initialised here (invariant 1), and the mapping lives as long as `self`.
+        unsafe { owner(self.raw()) }
     }
 
     /// Acquires it if it is free.
@@ -189,8 +182,8 @@ impl<'a> RobustMutex<'a> {
     /// `TimedOut` when another thread owns it.
     #[inline]
     pub fn try_lock(&self) -> Result<Acquired, RawLockError> {
-        // SAFETY: a mutex was initialised here (invariant 1), and the mapping lives as long as `self`.
-        acquired(unsafe { libc::pthread_mutex_trylock(self.raw()) })
+        // SAFETY: as in `owner`.
+        unsafe { try_lock(self.raw()) }
     }
 
     /// Acquires it, waiting until `deadline`.
@@ -214,25 +207,22 @@ impl<'a> RobustMutex<'a> {
                 done => return done,
             }
         }
-        // SAFETY: as in `try_lock`.
+        // SAFETY: as in `owner`.
         unsafe { lock_in_slices(self.raw(), deadline) }
     }
 
     /// What the mutex guards is whole again. Only after [`Acquired::OwnerDied`], before [`unlock`](Self::unlock).
     #[inline]
     pub fn mark_consistent(&self) {
-        // SAFETY: as in `try_lock`; in any other state pthread refuses with EINVAL and changes nothing.
-        let answer = unsafe { libc::pthread_mutex_consistent(self.raw()) };
-        debug_assert!(answer == 0 || answer == libc::EINVAL, "pthread_mutex_consistent: {answer}");
+        // SAFETY: as in `owner`.
+        unsafe { mark_consistent(self.raw()) };
     }
 
     /// Gives it back; false, and nothing happens, when the calling thread does not own it (in a forked child, say).
     #[inline]
     pub fn unlock(&self) -> bool {
-        // SAFETY: as in `try_lock`; pthread refuses with EPERM when this thread is not the owner.
-        let answer = unsafe { libc::pthread_mutex_unlock(self.raw()) };
-        debug_assert!(answer == 0 || answer == libc::EPERM, "pthread_mutex_unlock: {answer}");
-        answer == 0
+        // SAFETY: as in `owner`.
+        unsafe { unlock(self.raw()) }
     }
 }
 
@@ -270,8 +260,59 @@ fn check(answer: c_int) -> io::Result<()> {
     if answer == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(answer)) }
 }
 
+/// The thread that owns `mutex`.
+///
+/// # Safety
+///
+/// As [`lock_in_slices`].
 #[inline]
-pub(crate) fn acquired(answer: c_int) -> Result<Acquired, RawLockError> {
+pub(crate) unsafe fn owner(mutex: *mut pthread_mutex_t) -> Option<u32> {
+    // SAFETY: inside of the mutex, which is larger.
+    let word = unsafe { mutex.byte_add(WORD) }.cast::<AtomicU32>();
+    // SAFETY: aligned to 4, and it stays mapped, the caller promises; pthread and the kernel access it atomically, too.
+    let word = unsafe { &*word };
+    Some(word.load(Ordering::Relaxed) & TID_MASK).filter(|tid| *tid != 0)
+}
+
+/// Whether `thread` is the calling one.
+pub(crate) fn is_this_thread(thread: u32) -> bool {
+    rustix::thread::gettid().as_raw_nonzero().get().cast_unsigned() == thread
+}
+
+/// # Safety
+///
+/// As [`lock_in_slices`].
+#[inline]
+pub(crate) unsafe fn try_lock(mutex: *mut pthread_mutex_t) -> Result<Acquired, RawLockError> {
+    // SAFETY: the caller's promise.
+    acquired(unsafe { libc::pthread_mutex_trylock(mutex) })
+}
+
+/// # Safety
+///
+/// As [`lock_in_slices`].
+#[inline]
+pub(crate) unsafe fn mark_consistent(mutex: *mut pthread_mutex_t) {
+    // SAFETY: the caller's promise; in any other state pthread refuses with EINVAL and changes nothing.
+    let answer = unsafe { libc::pthread_mutex_consistent(mutex) };
+    debug_assert!(answer == 0 || answer == libc::EINVAL, "pthread_mutex_consistent: {answer}");
+}
+
+/// Whether the calling thread owned it, and gave it back.
+///
+/// # Safety
+///
+/// As [`lock_in_slices`].
+#[inline]
+pub(crate) unsafe fn unlock(mutex: *mut pthread_mutex_t) -> bool {
+    // SAFETY: the caller's promise; pthread refuses with EPERM when this thread is not the owner.
+    let answer = unsafe { libc::pthread_mutex_unlock(mutex) };
+    debug_assert!(answer == 0 || answer == libc::EPERM, "pthread_mutex_unlock: {answer}");
+    answer == 0
+}
+
+#[inline]
+fn acquired(answer: c_int) -> Result<Acquired, RawLockError> {
     match answer {
         0 => Ok(Acquired::Clean),
         libc::EOWNERDEAD => Ok(Acquired::OwnerDied),
