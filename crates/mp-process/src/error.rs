@@ -93,7 +93,10 @@ pub struct Panic {
 }
 
 impl Panic {
-    pub(crate) fn new(message: String, location: String, backtrace: String) -> Panic {
+    /// For those that run functions on others' behalf, and report.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn new(message: String, location: String, backtrace: String) -> Panic {
         Panic { message, location, backtrace }
     }
 }

@@ -80,10 +80,13 @@ fn fds() -> BTreeMap<String, String> {
         .collect()
 }
 
-/// How many threads this process has.
+/// How many threads of these crates this process has: they are all named `mp-…`. The test harness has its own, which come and go.
 #[must_use]
 pub fn threads() -> usize {
-    entries("/proc/self/task").count()
+    let ours = |task: &String| {
+        fs::read_to_string(format!("/proc/self/task/{task}/comm")).is_ok_and(|name| name.starts_with("mp-"))
+    };
+    entries("/proc/self/task").filter(ours).count()
 }
 
 /// The children of this process, living or not yet waited for, as `PID NAME STATE`.
@@ -127,8 +130,8 @@ mod tests {
         assert!(before.left().iter().any(|left| left.starts_with("child")));
         child.wait().unwrap();
         let (ready, gate) = std::sync::mpsc::channel::<()>();
-        let thread = std::thread::spawn(move || gate.recv());
-        assert!(before.left().iter().any(|left| left.contains("threads")));
+        let thread = std::thread::Builder::new().name("mp-test".into()).spawn(move || gate.recv()).unwrap();
+        crate::until("the thread has its name", || before.left().iter().any(|left| left.contains("threads")));
         drop(ready);
         let _ = thread.join();
         let name = format!("/dev/shm/mp-test-{}", std::process::id());

@@ -1,0 +1,191 @@
+//! The control block of a worker: words in shared memory that the worker writes and that can be read after its death.
+//!
+//! A task (or a chunk of items of one `map`) that was sent to a worker has an *entry* here, one word that says how much of it has
+//! started. The worker claims the next item by one CAS before it runs it; the owner of the pool takes back, by one CAS, what has not
+//! been claimed. So whoever looks, also after a SIGKILL, knows exactly what has started and what never has.
+//!
+//! | entry | `next` | `limit` | meaning |
+//! | --- | --- | --- | --- |
+//! | queued | 0 | n | nothing has started; all of it may be taken back |
+//! | running | k | n | items before `k` have started, `k - 1` runs or has ended; those behind may be taken back |
+//! | revoked | k | k | nothing more will start |
+//!
+//! 1. Only the worker raises `next`, only the owner lowers `limit`; `next <= limit` always.
+//! 2. An entry is offered anew only with another generation; a claim under an old one fails.
+//! 3. The start time is stored before the claim it belongs to, so it is never older than the item that the entry shows as running.
+//!
+//! A claim is an acquire-release CAS, as is a revocation: both see what the other published before.
+
+use mp_shm::Mapping;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+
+/// How many tasks or chunks may be at a worker at once.
+pub(crate) const ENTRIES: usize = 64;
+
+const TASK: usize = 0;
+const STARTED: usize = 8;
+const CLAIMS: usize = 128;
+
+/// How many bytes the block takes.
+pub(crate) const SIZE: usize = CLAIMS + 8 * ENTRIES;
+
+/// What an entry's word says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Claim {
+    pub(crate) generation: u16,
+    /// How many items have started.
+    pub(crate) next: u32,
+    /// How many may start.
+    pub(crate) limit: u32,
+}
+
+impl Claim {
+    const fn pack(self) -> u64 {
+        (self.generation as u64) << 48 | (self.next as u64) << 24 | self.limit as u64
+    }
+
+    fn unpack(word: u64) -> Claim {
+        let [l0, l1, l2, n0, n1, n2, g0, g1] = word.to_le_bytes();
+        Claim {
+            generation: u16::from_le_bytes([g0, g1]),
+            next: u32::from_le_bytes([n0, n1, n2, 0]),
+            limit: u32::from_le_bytes([l0, l1, l2, 0]),
+        }
+    }
+}
+
+/// A view of the block at `at` in shared memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Control<'a> {
+    map: &'a Mapping,
+    at: usize,
+}
+
+impl<'a> Control<'a> {
+    pub(crate) fn new(map: &'a Mapping, at: usize) -> Control<'a> {
+        Control { map, at }
+    }
+
+    fn entry(&self, index: usize) -> &'a AtomicU64 {
+        self.map.atomic_u64(self.at + CLAIMS + 8 * (index % ENTRIES))
+    }
+
+    /// Owner: offers `items` items, before the record that names the entry is sent.
+    pub(crate) fn offer(&self, index: usize, generation: u16, items: u32) {
+        self.entry(index).store(Claim { generation, next: 0, limit: items }.pack(), Release);
+    }
+
+    /// What entry `index` says now, or what it last said before the worker died.
+    pub(crate) fn look(&self, index: usize) -> Claim {
+        Claim::unpack(self.entry(index).load(Acquire))
+    }
+
+    /// Worker: the number of the next item, which may run now; `None` when the rest was taken back or there is none.
+    pub(crate) fn claim(&self, index: usize, generation: u16) -> Option<u32> {
+        let word = self.entry(index);
+        let mut seen = word.load(Relaxed);
+        loop {
+            let claim = Claim::unpack(seen);
+            if claim.generation != generation || claim.next >= claim.limit {
+                return None;
+            }
+            match word.compare_exchange_weak(
+                seen,
+                Claim { next: claim.next + 1, ..claim }.pack(),
+                AcqRel,
+                Acquire,
+            ) {
+                Ok(_) => return Some(claim.next),
+                Err(now) => seen = now,
+            }
+        }
+    }
+
+    /// Owner: takes back what has not started, except for as many items as `leave` says of the number that has not; returns the
+    /// entry as it is now.
+    pub(crate) fn revoke(&self, index: usize, leave: impl Fn(u32) -> u32) -> Claim {
+        let word = self.entry(index);
+        let mut seen = word.load(Relaxed);
+        loop {
+            let claim = Claim::unpack(seen);
+            let open = claim.limit.saturating_sub(claim.next);
+            let kept = Claim { limit: claim.next + leave(open).min(open), ..claim };
+            match word.compare_exchange_weak(seen, kept.pack(), AcqRel, Acquire) {
+                Ok(_) => return kept,
+                Err(now) => seen = now,
+            }
+        }
+    }
+
+    /// Worker: which task comes next, and when it starts, in nanoseconds of the monotonic clock.
+    pub(crate) fn announce(&self, task: u64, started: u64) {
+        self.map.atomic_u64(self.at + TASK).store(task, Relaxed);
+        self.map.atomic_u64(self.at + STARTED).store(started, Release);
+    }
+
+    /// When the item that runs was started. Read it after the entry.
+    pub(crate) fn started(&self) -> u64 {
+        self.map.atomic_u64(self.at + STARTED).load(Acquire)
+    }
+}
+
+/// The monotonic clock, the same in all processes, in nanoseconds.
+pub(crate) fn now() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    seconds.wrapping_mul(1_000_000_000).wrapping_add(u64::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mp_shm::{Format, HEADER, Segment};
+
+    /// The most items that an entry's word can count.
+    const MOST_ITEMS: u32 = (1 << 24) - 1;
+
+    fn block() -> Segment {
+        Segment::create(Format::plain(*b"TEST", 1), SIZE).unwrap()
+    }
+
+    #[test]
+    fn what_was_claimed_cannot_be_taken_back_and_the_other_way_round() {
+        let segment = block();
+        let control = Control::new(segment.map(), HEADER);
+        control.offer(3, 7, 5);
+        assert_eq!(control.claim(3, 7), Some(0));
+        assert_eq!(control.claim(3, 7), Some(1));
+        assert_eq!(control.revoke(3, |open| open / 2), Claim { generation: 7, next: 2, limit: 3 });
+        assert_eq!(control.claim(3, 7), Some(2));
+        assert_eq!(control.claim(3, 7), None);
+        assert_eq!(control.look(3), Claim { generation: 7, next: 3, limit: 3 });
+    }
+
+    #[test]
+    fn an_old_generation_claims_nothing() {
+        let segment = block();
+        let control = Control::new(segment.map(), HEADER);
+        control.offer(0, 1, 1);
+        assert_eq!(control.revoke(0, |_| 0).next, 0);
+        control.offer(0, 2, MOST_ITEMS);
+        assert_eq!(control.claim(0, 1), None);
+        assert_eq!(control.claim(0, 2), Some(0));
+        assert_eq!(control.look(0), Claim { generation: 2, next: 1, limit: MOST_ITEMS });
+    }
+
+    #[test]
+    fn each_item_goes_to_one_side_alone() {
+        let segment = block();
+        let control = Control::new(segment.map(), HEADER);
+        for round in 0..100 {
+            control.offer(0, round, 1000);
+            let (claimed, kept) = std::thread::scope(|scope| {
+                let worker = scope.spawn(|| std::iter::from_fn(|| control.claim(0, round)).count());
+                let owner = scope.spawn(|| control.revoke(0, |open| open / 3));
+                (worker.join().unwrap(), owner.join().unwrap())
+            });
+            assert_eq!(claimed, kept.limit as usize);
+        }
+    }
+}

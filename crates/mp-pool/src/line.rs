@@ -1,0 +1,249 @@
+//! The private line between the pool and one worker: two rings, a socket, and the worker's control block in one memory.
+//!
+//! Nothing here waits except [`Line::next`] and [`Line::write_all`], which only the worker calls. The pool's side tries, and polls the
+//! socket together with the worker's pidfd: it is a bell for messages and for space, and hangs up with the other side.
+//! Neither side's sleep needs slices: the other end has one holder, whose death is seen in the same poll.
+
+use crate::control::{self, Control};
+use mp_core::park::{self, Spin};
+use mp_core::{Encoding, Handle};
+use mp_pipe::packet::{self, Inbox};
+use mp_pipe::ring::{Direction, Growth, ReaderCache, Record, Ring, Table, WriteError, WriterCache};
+use mp_shm::{Format, Growable, HEADER};
+use rustix::event::{PollFd, PollFlags};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{AcqRel, Relaxed};
+
+const FORMAT: Format = Format::plain(*b"POOL", 1);
+const CONTROL: usize = 2 * Table::Short.fixed();
+const FIXED: usize = CONTROL + control::SIZE;
+
+/// One side's view of the line.
+#[derive(Debug)]
+pub(crate) struct Line {
+    socket: Arc<OwnedFd>,
+    memory: Growable,
+    out: Ring,
+    written: WriterCache,
+    back: Ring,
+    read: ReaderCache,
+    inbox: Inbox,
+    spin: Spin,
+}
+
+/// The worker's end on its way to the worker.
+#[derive(Debug)]
+pub(crate) struct LineEnd {
+    memory: Growable,
+    socket: Handle,
+}
+
+/// One record, without its bytes.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    pub(crate) kind: u8,
+    pub(crate) handles: io::Result<Vec<OwnedFd>>,
+}
+
+/// The other side is gone, and everything it sent has been read.
+#[derive(Debug)]
+pub(crate) struct Gone;
+
+impl Line {
+    /// The pool's side, and the worker's on its way.
+    pub(crate) fn pair() -> io::Result<(Line, LineEnd)> {
+        let memory = Growable::create(FORMAT, FIXED)?;
+        let (here, there) = packet::pair()?;
+        let line = Line::assemble(memory.clone(), Arc::new(here), [Direction::There, Direction::Back]);
+        Ok((line, LineEnd { memory, socket: Handle::from(there) }))
+    }
+
+    fn assemble(memory: Growable, socket: Arc<OwnedFd>, [out, back]: [Direction; 2]) -> Line {
+        let at = |direction| match direction {
+            Direction::There => HEADER,
+            Direction::Back => HEADER + Table::Short.fixed(),
+        };
+        let ring = |direction| Ring::new(memory.clone(), at(direction), direction, Table::Short);
+        let (out, back) = (ring(out), ring(back));
+        out.join();
+        back.join();
+        let (written, read) = (WriterCache::default(), ReaderCache::default());
+        Line { socket, memory, out, written, back, read, inbox: Inbox::default(), spin: Spin::default() }
+    }
+
+    pub(crate) fn control(&self) -> Control<'_> {
+        Control::new(self.memory.fixed(), HEADER + CONTROL)
+    }
+
+    /// Publishes a record, if there is room; nobody is woken before [`wake`](Line::wake).
+    pub(crate) fn try_write(
+        &mut self,
+        kind: u8,
+        bytes: &[u8],
+        handles: &[BorrowedFd<'_>],
+    ) -> Result<bool, WriteError> {
+        let count = u16::try_from(handles.len()).map_err(|_| WriteError::TooLong)?;
+        let record = Record { encoding: Encoding(kind), bytes, handles: count };
+        let send = |number| packet::send_handles(&self.socket, number, handles);
+        match self.out.write(&mut self.written, Growth::WhenEmpty, u64::MAX, record, send) {
+            Ok(()) => Ok(true),
+            Err(WriteError::Full) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Wakes the other side if it sleeps, after something was published for it.
+    pub(crate) fn wake(&self) {
+        self.out.barrier_before_look();
+        let asleep = self.out.reader_asleep();
+        if asleep.load(Relaxed) != 0 && asleep.swap(0, AcqRel) != 0 {
+            // False when it is gone, which its pidfd tells too.
+            let _ = packet::ring_bell(&self.socket);
+        }
+    }
+
+    /// The next record, if there is one: its bytes are appended to `bytes`.
+    pub(crate) fn try_read(&mut self, bytes: &mut Vec<u8>) -> io::Result<Option<Incoming>> {
+        let Some(head) = self.back.peek(&mut self.read)? else { return Ok(None) };
+        self.back.copy_to(&self.read, &head, bytes)?;
+        self.back.commit(&mut self.read, &head);
+        self.back.barrier_before_look();
+        if self.back.writer_asleep().load(Relaxed) != 0 {
+            self.give_space();
+        }
+        let handles = match head.handles {
+            0 => Ok(Vec::new()),
+            count => self.inbox.take(&self.socket, head.sequence, count.into()),
+        };
+        Ok(Some(Incoming { kind: head.encoding.0, handles }))
+    }
+
+    pub(crate) fn has_message(&self) -> bool {
+        !self.back.is_empty()
+    }
+
+    /// Tells a writer that sleeps for space once the ring is empty or a good part of it is free.
+    #[cold]
+    fn give_space(&mut self) {
+        let free = self.back.free_bytes(&self.read);
+        if !self.back.is_empty() && free < self.read.region_size() / 4 {
+            return;
+        }
+        self.back.give_all_space(&mut self.read);
+        if self.back.writer_asleep().swap(0, AcqRel) != 0 {
+            let _ = packet::ring_bell(&self.socket);
+        }
+    }
+
+    /// First half of going to sleep: asks to be rung for. A [`park::heavy_barrier`] and a last look must follow.
+    pub(crate) fn announce_sleep(&mut self, wants_space: bool) -> io::Result<()> {
+        self.inbox.drain(&self.socket)?;
+        self.back.give_all_space(&mut self.read);
+        self.back.release_left_regions(&mut self.read)?;
+        if self.back.writer_asleep().load(Relaxed) != 0 {
+            self.give_space();
+        }
+        self.back.reader_asleep().store(1, Relaxed);
+        self.out.writer_asleep().store(u32::from(wants_space), Relaxed);
+        Ok(())
+    }
+
+    /// Awake again.
+    pub(crate) fn announce_awake(&self) {
+        self.back.reader_asleep().store(0, Relaxed);
+        self.out.writer_asleep().store(0, Relaxed);
+    }
+
+    /// Worker: waits for the next record.
+    pub(crate) fn next(&mut self, bytes: &mut Vec<u8>) -> io::Result<Result<Incoming, Gone>> {
+        let mut gone = false;
+        loop {
+            if let Some(incoming) = self.try_read(bytes)? {
+                return Ok(Ok(incoming));
+            }
+            if gone {
+                return Ok(Err(Gone));
+            }
+            let peer = self.back.writer_core().load(Relaxed).wrapping_sub(1);
+            let back = &self.back;
+            if self.spin.until(peer, || !back.is_empty()) {
+                continue;
+            }
+            gone = self.sleep(false)?;
+        }
+    }
+
+    /// Worker: writes a record, waiting for room, and wakes the pool when `wake` says so.
+    pub(crate) fn write_all(
+        &mut self,
+        kind: u8,
+        bytes: &[u8],
+        handles: &[BorrowedFd<'_>],
+        wake: bool,
+    ) -> Result<(), WriteError> {
+        while !self.try_write(kind, bytes, handles)? {
+            self.wake();
+            if self.sleep(true)? {
+                return Err(io::Error::from(io::ErrorKind::BrokenPipe).into());
+            }
+        }
+        if wake {
+            self.wake();
+        }
+        Ok(())
+    }
+
+    /// Sleeps until the pool rings or is gone; true when it is gone.
+    fn sleep(&mut self, for_space: bool) -> io::Result<bool> {
+        let taken = self.out.taken();
+        self.announce_sleep(for_space)?;
+        park::heavy_barrier();
+        let idle =
+            if for_space { self.out.taken() == taken && !self.out.is_empty() } else { self.back.is_empty() };
+        let mut polled = [PollFd::new(&*self.socket, PollFlags::IN)];
+        if idle {
+            park::poll_once(&mut polled, None)?;
+        }
+        let gone = polled[0].revents().intersects(PollFlags::HUP | PollFlags::ERR);
+        self.announce_awake();
+        Ok(gone)
+    }
+}
+
+impl LineEnd {
+    /// The worker's side.
+    pub(crate) fn open(self) -> Line {
+        let directions = [Direction::Back, Direction::There];
+        Line::assemble(self.memory, self.socket.into_shared(), directions)
+    }
+}
+
+impl Serialize for LineEnd {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (&self.memory, &self.socket).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for LineEnd {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<LineEnd, D::Error> {
+        let (memory, socket) = <(Memory, Handle)>::deserialize(deserializer)?;
+        Ok(LineEnd { memory: memory.0, socket })
+    }
+}
+
+struct Memory(Growable);
+
+impl<'de> Deserialize<'de> for Memory {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Memory, D::Error> {
+        Growable::deserialize_as(deserializer, FORMAT, FIXED).map(Memory)
+    }
+}
+
+impl AsFd for Line {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}

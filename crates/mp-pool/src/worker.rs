@@ -1,0 +1,169 @@
+//! The worker's side: takes jobs from its line, runs their items, sends each result.
+//!
+//! | step | a death here | the pool |
+//! | --- | --- | --- |
+//! | `pool.worker:1` a job was read | nothing of it has started | runs it elsewhere |
+//! | `pool.worker:2` an item was claimed | it counts as started | gives `WorkerDied` for it, runs the rest elsewhere |
+//! | `pool.worker:3` the item has run | it has started | as above |
+//! | `pool.worker:4` its result was published | the result is there | settles it, runs the rest elsewhere |
+
+use crate::control::now;
+use crate::job::{Args, Received, kind};
+use crate::line::{Line, LineEnd};
+use mp_core::{Encoding, wire};
+use mp_process::routine::{Call, CallError, Reply, Routine};
+use std::any::Any;
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::os::fd::OwnedFd;
+use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
+
+/// An initializer with its encoded arguments: routine, encoding, bytes, handles.
+pub(crate) type Initializer = Option<(Routine, u8, Vec<u8>)>;
+
+/// The function that each worker process runs. Returns when the pool has closed its end of the line.
+pub(crate) fn work(line: LineEnd, initializer: Initializer) {
+    let mut line = line.open();
+    keep_panics();
+    if let Some((routine, encoding, bytes)) = initializer {
+        let outcome = run_item(routine.resolve().ok(), Encoding(encoding), &bytes, Vec::new());
+        if outcome.kind != kind::RETURNED {
+            let _ = line.write_all(kind::BROKEN, &outcome.bytes, &[], true);
+            return;
+        }
+    }
+    if line.write_all(kind::READY, &[], &[], true).is_err() {
+        return;
+    }
+    let mut known = None;
+    let mut bytes = Vec::new();
+    loop {
+        bytes.clear();
+        let Ok(Ok(incoming)) = line.next(&mut bytes) else { return };
+        mp_core::step!("pool.worker", 1);
+        let Some(job) = Received::parse(&bytes) else { return };
+        let handles = incoming.handles.map_err(|error| error.to_string());
+        if run_job(&mut line, &mut known, job, handles).is_none() {
+            return;
+        }
+        if bytes.capacity() > KEPT {
+            bytes = Vec::new();
+        }
+    }
+}
+
+/// A buffer larger than this is not kept for the next job.
+const KEPT: usize = 1 << 20;
+
+/// The last function that was run, by its encoded name.
+type Known = Option<(Vec<u8>, Option<Call>)>;
+
+/// `None` when the pool is gone.
+fn run_job(
+    line: &mut Line,
+    known: &mut Known,
+    mut job: Received<'_>,
+    handles: Result<Vec<OwnedFd>, String>,
+) -> Option<()> {
+    if known.as_ref().is_none_or(|(name, _)| name != job.routine) {
+        let routine: Option<Routine> =
+            wire::decode(Encoding::POSTCARD, Cow::Borrowed(job.routine), Vec::new()).ok();
+        *known = Some((job.routine.to_vec(), routine.and_then(|routine| routine.resolve().ok())));
+    }
+    let call = known.as_ref().and_then(|(_, call)| *call);
+    let (mut handles, lost) = match handles {
+        Ok(handles) => (handles.into_iter(), None),
+        Err(why) => (Vec::new().into_iter(), Some(why)),
+    };
+    for number in 0..job.count {
+        let Args { encoding, handles: count, bytes } = job.next_args()?;
+        let own: Vec<OwnedFd> = handles.by_ref().take(count.into()).collect();
+        // Stored before the claim, so that whoever sees the claim finds a start that is not older.
+        line.control().announce(number.into(), now());
+        if line.control().claim(job.entry.into(), job.generation) != Some(number) {
+            return Some(()); // the rest was taken back
+        }
+        mp_core::step!("pool.worker", 2);
+        let outcome = match &lost {
+            Some(why) if count > 0 => Outcome::text(kind::ARGUMENTS, why),
+            _ => run_item(call, encoding, bytes, own),
+        };
+        mp_core::step!("pool.worker", 3);
+        let fds: Vec<_> = outcome.handles.fds().collect();
+        // A result that cannot be sent must not pass for a death.
+        if let Err(error) = line.write_all(outcome.kind, &outcome.bytes, &fds, true) {
+            let why = format!("{error:?}");
+            let outcome = Outcome::text(kind::UNENCODABLE, &why);
+            line.write_all(outcome.kind, &outcome.bytes, &[], true).ok()?;
+            continue;
+        }
+        drop(fds);
+        outcome.handles.sent();
+        mp_core::step!("pool.worker", 4);
+    }
+    Some(())
+}
+
+/// How an item ended: the record's kind, and its bytes behind the head.
+struct Outcome {
+    kind: u8,
+    bytes: Vec<u8>,
+    handles: mp_core::handle::Handles,
+}
+
+/// What stands before a result's bytes: its encoding.
+pub(crate) const HEAD: usize = 1;
+
+impl Outcome {
+    fn new(kind: u8, encoding: Encoding, bytes: &[u8], handles: mp_core::handle::Handles) -> Outcome {
+        let mut out = Vec::with_capacity(HEAD + bytes.len());
+        out.push(encoding.0);
+        out.extend(bytes);
+        Outcome { kind, bytes: out, handles }
+    }
+
+    fn text(kind: u8, text: &str) -> Outcome {
+        Outcome::new(kind, Encoding::TEXT, text.as_bytes(), Default::default())
+    }
+}
+
+fn run_item(call: Option<Call>, encoding: Encoding, bytes: &[u8], handles: Vec<OwnedFd>) -> Outcome {
+    let Some(call) = call else { return Outcome::text(kind::UNKNOWN, "") };
+    let result = panic::catch_unwind(AssertUnwindSafe(|| call.call(encoding, Cow::Borrowed(bytes), handles)));
+    match result {
+        Ok(Ok(Reply { encoding, bytes, handles })) => Outcome::new(kind::RETURNED, encoding, &bytes, handles),
+        Ok(Err(CallError::Arguments(error))) => Outcome::text(kind::ARGUMENTS, &error.to_string()),
+        Ok(Err(CallError::Result(error))) => Outcome::text(kind::UNENCODABLE, &error.to_string()),
+        Err(payload) => panicked(payload),
+    }
+}
+
+fn panicked(payload: Box<dyn Any + Send>) -> Outcome {
+    // A payload whose own drop panics must not end the worker.
+    std::mem::forget(payload);
+    let (message, location, backtrace) = LAST_PANIC.take();
+    let panic = mp_process::Panic::new(message, location, backtrace);
+    let mut scratch = Vec::new();
+    match wire::encode(&panic, &mut scratch) {
+        Ok(message) => Outcome::new(kind::PANICKED, message.encoding, message.bytes, Default::default()),
+        Err(error) => Outcome::text(kind::UNENCODABLE, &error.to_string()),
+    }
+}
+
+thread_local! {
+    static LAST_PANIC: RefCell<(String, String, String)> = RefCell::default();
+}
+
+/// Keeps what a panic says for the report, and lets it be printed as before.
+fn keep_panics() {
+    let previous = panic::take_hook();
+    panic::set_hook(Box::new(move |info: &PanicHookInfo<'_>| {
+        let payload = info.payload();
+        let text = payload.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+        let location = info.location().map_or_else(|| "unknown".into(), ToString::to_string);
+        let backtrace = std::backtrace::Backtrace::force_capture().to_string();
+        LAST_PANIC.set((text.unwrap_or("a payload that is no text").into(), location, backtrace));
+        previous(info);
+    }));
+}
