@@ -44,7 +44,8 @@ pub fn run() -> Told {
     let first = value.get();
 
     let (start, end) = (Barrier::new(3)?, Barrier::new(3)?);
-    let workers = [1, 3].map(|step| Process::spawn(rounds, (value.clone(), step, start.clone(), end.clone())));
+    let workers =
+        [1, 3].map(|step| Process::spawn(rounds, (value.clone(), step, start.clone(), end.clone())));
     let mut wrong = 0;
     for _ in 0..ROUNDS {
         value.set(0);
