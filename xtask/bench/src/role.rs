@@ -3,7 +3,7 @@
 use std::process::{Child, Command, Stdio};
 
 use crate::contestant::{Failure, Measured};
-use crate::{limit, ours, peers, watchdog};
+use crate::{limit, peers, watchdog};
 
 /// A role's name and what plays it; the argument is the role's own.
 type Role = (&'static str, fn(&str) -> Result<(), Failure>);
@@ -13,8 +13,6 @@ const ROLES: &[Role] = &[
     ("ring", limit::links::serve),
     ("worker", limit::worker::serve),
     ("zygote", limit::zygote::serve),
-    ("ours-pipe", ours::pipe::serve),
-    ("ours-queue", ours::queue::serve),
     ("ipc-channel", peers::ipc_channel::serve),
     ("socket", peers::kernel::serve_socket),
     ("pipe", peers::kernel::serve_pipe),

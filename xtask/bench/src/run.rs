@@ -60,7 +60,8 @@ impl Line {
 pub(crate) fn run(plan: &Plan) -> Result<(), Failure> {
     let facts = Facts::gather();
     eprintln!("{}", facts.line());
-    let rows = plan.rows.iter().map(|&row| (row, lines(row, plan.only.as_deref()))).collect();
+    let rows = plan.rows.iter().map(|&row| (row, lines(row, plan.only.as_deref())));
+    let rows = rows.filter(|(_, lines)| !lines.is_empty()).collect();
     let mut results = Results { facts, rounds: plan.rounds, quick: plan.quick, rows };
     for round in 0..plan.rounds {
         for (row, lines) in &mut results.rows {

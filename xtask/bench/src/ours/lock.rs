@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use mp_lock::Lock;
+use multiprocess::Lock;
 
 use crate::contestant::Measured;
 use crate::meter::Meter;

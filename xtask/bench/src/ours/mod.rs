@@ -1,8 +1,13 @@
-//! This project's crates. One file each.
+//! This project's crates, as their users have them: through the facade. One file each.
 
 pub(crate) mod lock;
 pub(crate) mod pipe;
+pub(crate) mod pool;
 pub(crate) mod queue;
+mod second;
+pub(crate) mod start;
 
 /// A child of `multiprocess` enters here and does not return.
-pub(crate) fn init() {}
+pub(crate) fn init() {
+    multiprocess::init();
+}

@@ -1,13 +1,11 @@
 //! `Queue`, one each way: bytes in a `Vec`, which is what bytes cross in fastest.
 
-use std::process::Stdio;
+use multiprocess::Queue;
 
-use mp_queue::{Queue, give, take};
-
+use super::second;
 use crate::contestant::{Failure, Measured};
 use crate::link::{self, Link};
 use crate::meter::Meter;
-use crate::{cores, role};
 
 /// To the other side, and from it.
 type Queues = (Queue<Vec<u8>>, Queue<Vec<u8>>);
@@ -23,26 +21,17 @@ impl<const N: usize> Link<N> for Queues {
 }
 
 pub(crate) fn round_trip(meter: &mut Meter) -> Measured {
-    with_queues("8", |queues| link::round_trip::<8>(meter, queues))
+    with_queues::<8>(|queues| link::round_trip::<8>(meter, queues))
 }
 
 pub(crate) fn stream(meter: &mut Meter) -> Measured {
-    with_queues("64", |queues| link::stream::<64>(meter, queues))
+    with_queues::<64>(|queues| link::stream::<64>(meter, queues))
 }
 
-fn with_queues(size: &str, measure: impl FnOnce(&mut Queues) -> Measured) -> Measured {
+fn with_queues<const N: usize>(measure: impl FnOnce(&mut Queues) -> Measured) -> Measured {
     // As many messages in between as the ring of the limit holds.
     let (to, from) = (Queue::bounded(1024)?, Queue::bounded(1024)?);
-    let mut command = role::command("ours-queue", size, Stdio::null())?;
-    give(&mut command, "queues", &(from.clone(), to.clone()))?;
-    let child = command.spawn()?;
-    drop(command);
+    let process = second::start::<N, Queues>((from.clone(), to.clone()))?;
     measure(&mut (to, from))?;
-    role::finish(child)
-}
-
-pub(crate) fn serve(size: &str) -> Result<(), Failure> {
-    cores::pin_second()?;
-    let mut queues: Queues = take("queues")?;
-    if size == "8" { link::serve::<8>(&mut queues) } else { link::serve::<64>(&mut queues) }
+    second::finish(process)
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Row, Unit};
 use crate::contestant::Contestant as C;
 use crate::cores::Place;
-use crate::{limit, peers};
+use crate::{limit, ours, peers};
 
 pub(super) const ROW: Row = Row {
     name: "pool-one",
@@ -16,6 +16,7 @@ pub(super) const ROW: Row = Row {
     batch: Duration::from_millis(4),
     most_ops: u64::MAX,
     contestants: &[
+        C::ours("Pool", "ring to a worker", ours::pool::one_task),
         C::limit("ring to a worker", limit::worker::one),
         C::peer("procspawn", peers::procspawn::one_task),
         C::threads("rayon", peers::threads::rayon_one),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Row, Unit};
 use crate::contestant::Contestant as C;
 use crate::cores::Place;
-use crate::{limit, peers};
+use crate::{limit, ours, peers};
 
 pub(super) const ROW: Row = Row {
     name: "pool-stream",
@@ -17,6 +17,7 @@ pub(super) const ROW: Row = Row {
     batch: Duration::from_millis(10),
     most_ops: 20_000,
     contestants: &[
+        C::ours("Pool", "ring to a worker", ours::pool::task_stream),
         C::limit("ring to a worker", limit::worker::stream),
         C::peer("procspawn", peers::procspawn::task_stream),
         C::threads("rayon", peers::threads::rayon_stream),

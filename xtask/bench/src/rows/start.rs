@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Row, Unit};
 use crate::contestant::Contestant as C;
 use crate::cores::Place;
-use crate::{limit, peers};
+use crate::{limit, ours, peers};
 
 pub(super) const ROW: Row = Row {
     name: "start",
@@ -16,6 +16,7 @@ pub(super) const ROW: Row = Row {
     batch: Duration::from_millis(10),
     most_ops: 10_000,
     contestants: &[
+        C::ours("Process::spawn", "re-exec", ours::start::spawn),
         C::limit("zygote", limit::zygote::start),
         C::limit("re-exec", limit::reexec::start),
         C::peer("procspawn", peers::procspawn::start),
