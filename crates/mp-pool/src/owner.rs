@@ -280,7 +280,7 @@ impl Owner {
         let nothing = !self.shared.full.load(SeqCst)
             && !self.seats.iter().flatten().any(|seat| seat.line.has_message());
         let now = Instant::now();
-        let nearest = self.seats.iter().flatten().filter_map(Seat::deadline).min();
+        let nearest = self.seats.iter().flatten().filter_map(|seat| seat.deadline(now)).min();
         let timeout = nearest.map(|at| at.saturating_duration_since(now));
         self.look_around(if nothing { timeout } else { Some(Duration::ZERO) });
         self.shared.asleep.store(false, SeqCst);
@@ -305,7 +305,7 @@ impl Owner {
         for index in 0..self.seats.len() {
             let Some(seat) = &mut self.seats[index] else { continue };
             seat.forward_stderr();
-            if seat.deadline().is_some_and(|at| at <= now) {
+            if seat.deadline(now).is_some_and(|at| at <= now) {
                 seat.time_out();
             }
             if seat.process.exit_status().is_some() {

@@ -177,7 +177,7 @@ impl Seat {
     }
 
     /// When the task that runs has to be killed, as far as can be known now; a look at that time tells whether it is so.
-    pub(crate) fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self, now: Instant) -> Option<Instant> {
         match self.condition {
             Condition::TimedOut(since) => return Some(since + GRACE),
             Condition::Starting => return None,
@@ -189,11 +189,11 @@ impl Seat {
         let running = claim.generation == first.generation && claim.next > first.settled;
         if !running {
             // It starts later, so it ends later.
-            return Instant::now().checked_add(timeout);
+            return now.checked_add(timeout);
         }
         let started = self.line.control().started();
         let elapsed = Duration::from_nanos(crate::control::now().saturating_sub(started));
-        Instant::now().checked_add(timeout.saturating_sub(elapsed))
+        now.checked_add(timeout.saturating_sub(elapsed))
     }
 
     /// Its task has run too long: asks the worker to end, and after a grace ends it.
