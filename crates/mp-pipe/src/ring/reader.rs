@@ -5,6 +5,7 @@ use super::region::{Region, corrupt};
 use super::writer::parity;
 use super::{Corrupt, HeaderWord, Ring};
 use mp_core::Encoding;
+use mp_shm::WINDOW;
 use std::io;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
@@ -33,6 +34,8 @@ pub struct ReaderCache {
     published: u64,
     /// The last `space` this process stored.
     space: u64,
+    /// The dedicated region whose used bytes were given back.
+    released: Option<u64>,
 }
 
 impl ReaderCache {
@@ -153,7 +156,22 @@ impl Ring {
             return Ok(());
         }
         let position = self.word(HEAD[parity(taken)]).load(Relaxed);
-        self.region_of(cache, position)
+        self.region_of(cache, position)?;
+        self.release_used_bytes(cache, position);
+        Ok(())
+    }
+
+    /// Gives back what of a dedicated region was read, although the writer may still write behind it: a large message's
+    /// memory does not wait for the next one.
+    fn release_used_bytes(&self, cache: &mut ReaderCache, position: u64) {
+        let Some(region) = cache.region.as_ref().filter(|region| !region.is_ring()) else { return };
+        let used = position.wrapping_sub(region.start).min(region.size) / WINDOW * WINDOW;
+        let offset = self.entry(region.index).offset;
+        if used > 0 && offset >= self.base && cache.released != Some(region.index) {
+            // Failing to give memory back costs memory, nothing else.
+            let _ = self.memory().give_back(offset, used);
+            cache.released = Some(region.index);
+        }
     }
 
     /// How many bytes of the region that is read from are free, as the reader sees it.
