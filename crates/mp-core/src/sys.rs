@@ -1,7 +1,7 @@
 //! The only door to the OS in this crate that is not a safe call of `rustix`.
 #![expect(
     unsafe_code,
-    reason = "a page that a fork wipes, barriers and clocks, and the step between fork and exec"
+    reason = "a page that a fork wipes, barriers and clocks, signals to oneself, and the step between fork and exec"
 )]
 
 use crate::Identity;
@@ -34,13 +34,14 @@ pub(crate) fn poll_readable(fds: &[&OwnedFd], slice: Option<std::time::Duration>
 
 /// Ends or stops this process, here and now.
 pub(crate) fn signal_self(action: Action) {
-    use rustix::process::{Signal, getpid, kill_process};
     let signal = match action {
-        Action::Kill => Signal::KILL,
-        Action::Stop => Signal::STOP,
+        Action::Kill => libc::SIGKILL,
+        Action::Stop => libc::SIGSTOP,
     };
-    // Sending to oneself cannot fail; SIGKILL does not return.
-    let _ = kill_process(getpid(), signal);
+    // To this thread: it is stopped before it goes on, while one sent to the process may stop another thread first.
+    // SAFETY: sends a signal that cannot be handled; no handler runs.
+    let answer = unsafe { libc::raise(signal) };
+    debug_assert_eq!(answer, 0, "raise");
 }
 
 /// What this process is, remembered on a page that the kernel wipes in a forked child, so that the child computes anew.
