@@ -1,6 +1,7 @@
 //! Locks between processes that survive the death of their holder.
 
 mod barrier;
+mod condition;
 mod error;
 mod event;
 mod gate;
@@ -17,6 +18,7 @@ mod semaphore;
 mod sys;
 
 pub use barrier::{Barrier, BarrierError, MAX_PARTIES, Party, TooManyParties};
+pub use condition::{Condition, ConditionGuard, MAX_WAITERS};
 pub use error::{AcquireError, AcquireTimeoutError, LockError, TryAcquireError};
 pub use event::Event;
 pub use lock::{Lock, LockGuard};

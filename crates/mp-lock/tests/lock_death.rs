@@ -2,27 +2,17 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
-use mp_lock::{AcquireError, AcquireTimeoutError, Lock, give, take};
-use mp_test::{Role, command, guarded, hear, role, say};
+mod help;
+
+use help::{asleep, given, say_thread, start, start_with, stay};
+use mp_lock::{AcquireError, AcquireTimeoutError, Lock};
+use mp_test::{Role, command, guarded, role, say};
 use std::time::Duration;
-
-fn start(test: &str, name: &str, lock: &Lock) -> Role {
-    let mut command = command(test, name);
-    give(&mut command, "lock", lock).unwrap();
-    Role::start(command)
-}
-
-/// Waits for the end in the middle of things.
-fn stay() -> ! {
-    let _ = hear();
-    // The parent has closed its end without killing: the test failed there.
-    std::process::abort();
-}
 
 #[test]
 fn a_killed_holder_is_news_at_once_and_until_recovered() {
     if role().is_some() {
-        let lock: Lock = take("lock").unwrap();
+        let lock: Lock = given();
         let _guard = lock.acquire().unwrap();
         say("holding");
         stay();
@@ -48,7 +38,7 @@ fn a_killed_holder_is_news_at_once_and_until_recovered() {
 #[test]
 fn a_waiter_gets_the_lock_of_a_holder_killed_meanwhile() {
     if role().is_some() {
-        let lock: Lock = take("lock").unwrap();
+        let lock: Lock = given();
         let _guard = lock.acquire().unwrap();
         say("holding");
         stay();
@@ -68,7 +58,7 @@ fn a_waiter_gets_the_lock_of_a_holder_killed_meanwhile() {
 #[test]
 fn a_second_holder_killed_before_recovery_is_still_news() {
     if role().is_some() {
-        let lock: Lock = take("lock").unwrap();
+        let lock: Lock = given();
         let _guard = lock.acquire().or_else(AcquireError::into_guard).unwrap();
         say("holding");
         stay();
@@ -90,7 +80,7 @@ fn a_second_holder_killed_before_recovery_is_still_news() {
 #[test]
 fn a_killed_waiter_is_nobodys_business() {
     if role().is_some() {
-        let lock: Lock = take("lock").unwrap();
+        let lock: Lock = given();
         say("waiting");
         let _guard = lock.acquire();
         stay();
@@ -120,7 +110,7 @@ fn a_waiter_killed_after_the_wake_strands_nobody() {
             }
         }
         Some("victim") => {
-            let lock: Lock = take("lock").unwrap();
+            let lock: Lock = given();
             say_thread();
             on_the_first_core();
             // The last in line for a core that another one spins on: the wake comes, its turn to run does not.
@@ -129,7 +119,7 @@ fn a_waiter_killed_after_the_wake_strands_nobody() {
             stay();
         }
         Some(_) => {
-            let lock: Lock = take("lock").unwrap();
+            let lock: Lock = given();
             say_thread();
             drop(lock.acquire().or_else(AcquireError::into_guard).unwrap());
             say("got it");
@@ -167,27 +157,12 @@ fn on_the_first_core() {
     rustix::thread::sched_setaffinity(None, &cores).unwrap();
 }
 
-/// In a role: tells which thread is about to wait.
-fn say_thread() {
-    say(&rustix::thread::gettid().as_raw_nonzero().to_string());
-}
-
-/// Waits until the thread that the role tells sleeps in a futex: telling comes before the sleep.
-fn asleep(role: &mut Role) {
-    let thread = role.word().unwrap();
-    let file = format!("/proc/{}/task/{thread}/syscall", role.pid());
-    let futex = format!("{} ", libc::SYS_futex);
-    mp_test::until("the waiter sleeps", || {
-        std::fs::read_to_string(&file).is_ok_and(|call| call.starts_with(&futex))
-    });
-}
-
 /// Kills at each step of `lock.acquire:1..=4` and `lock.release:1..=2`; the next one to acquire gets the lock, with the
 /// news exactly when the dead one held it.
 #[test]
 fn a_death_at_any_step_leaves_the_lock_to_the_next() {
     if role().is_some() {
-        let lock: Lock = take("lock").unwrap();
+        let lock: Lock = given();
         let guard = lock.acquire().or_else(AcquireError::into_guard).unwrap();
         guard.release();
         say("survived");
@@ -213,10 +188,7 @@ fn a_death_at_any_step_leaves_the_lock_to_the_next() {
                 let lock = lock.clone();
                 std::thread::spawn(move || std::mem::forget(lock.acquire().unwrap())).join().unwrap();
             }
-            let mut command = command(test, "dying");
-            command.env("MP_STEP", step);
-            give(&mut command, "lock", &lock).unwrap();
-            let mut dying = Role::start(command);
+            let mut dying = start_with(test, "dying", &lock, Some(step));
             assert_eq!(dying.word(), None, "{step} was not reached");
             dying.wait();
             match lock.acquire_timeout(Duration::MAX) {

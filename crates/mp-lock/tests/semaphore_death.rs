@@ -1,0 +1,131 @@
+//! A permit's holder or a waiter is killed.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod help;
+
+use help::{asleep, given, killed_at, say_thread, start, stay};
+use mp_lock::Semaphore;
+use mp_test::{guarded, role, say};
+
+#[test]
+fn the_permits_of_a_killed_holder_come_back() {
+    if role().is_some() {
+        let semaphore: Semaphore = given();
+        let _permits = (semaphore.acquire(), semaphore.acquire());
+        semaphore.acquire().forget();
+        say("holding");
+        stay();
+    }
+    guarded(|| {
+        let semaphore = Semaphore::new(3).unwrap();
+        let test = "the_permits_of_a_killed_holder_come_back";
+        let mut holder = start(test, "holder", &semaphore);
+        holder.expect("holding");
+        assert!(semaphore.try_acquire().is_none(), "the living are not robbed");
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| drop(semaphore.acquire()));
+            holder.kill();
+            waiter.join().unwrap();
+        });
+        let permits = (semaphore.try_acquire(), semaphore.try_acquire(), semaphore.try_acquire());
+        assert!(matches!(permits, (Some(_), Some(_), None)), "the forgotten one is gone");
+    });
+}
+
+#[test]
+fn a_failing_try_takes_from_the_dead_at_once() {
+    if role().is_some() {
+        let semaphore: Semaphore = given();
+        let _permit = semaphore.acquire();
+        say("holding");
+        stay();
+    }
+    guarded(|| {
+        let semaphore = Semaphore::new(1).unwrap();
+        let mut holder = start("a_failing_try_takes_from_the_dead_at_once", "holder", &semaphore);
+        holder.expect("holding");
+        holder.kill();
+        assert!(semaphore.try_acquire().is_some());
+    });
+}
+
+#[test]
+fn a_waiter_killed_with_its_wake_strands_nobody() {
+    if role().is_some() {
+        let semaphore: Semaphore = given();
+        say_thread();
+        let _permit = semaphore.acquire();
+        say("got it");
+        stay();
+    }
+    guarded(|| {
+        let semaphore = Semaphore::new(1).unwrap();
+        let test = "a_waiter_killed_with_its_wake_strands_nobody";
+        for _ in 0..5 {
+            let permit = semaphore.acquire();
+            let mut victim = start(test, "waiter", &semaphore);
+            asleep(&mut victim);
+            let mut survivor = start(test, "waiter", &semaphore);
+            asleep(&mut survivor);
+            drop(permit);
+            victim.kill();
+            survivor.expect("got it");
+            survivor.kill();
+        }
+    });
+}
+
+/// Kills at `semaphore.acquire:1` and `semaphore.release:1..=3`: the permit comes back, whatever had happened.
+#[test]
+fn a_death_at_any_step_loses_no_permit() {
+    if role().is_some() {
+        drop(given::<Semaphore>().acquire());
+        say("survived");
+        return;
+    }
+    guarded(|| {
+        let test = "a_death_at_any_step_loses_no_permit";
+        let steps = ["semaphore.acquire:1", "semaphore.release:1..=3"];
+        killed_at(
+            test,
+            &steps,
+            || Semaphore::new(1).unwrap(),
+            |step, semaphore| {
+                let permit = semaphore.acquire();
+                assert!(semaphore.try_acquire().is_none(), "two permits after {step}");
+                drop(permit);
+            },
+        );
+    });
+}
+
+/// Kills at `semaphore.sweep:1`: after the dead one's permits were freed, before anybody was told.
+#[test]
+fn a_sweeper_that_dies_loses_no_permit() {
+    match role().as_deref() {
+        Some("holder") => {
+            let semaphore: Semaphore = given();
+            let _permit = semaphore.acquire();
+            say("holding");
+            stay();
+        }
+        Some(_) => {
+            drop(given::<Semaphore>().acquire());
+            say("survived");
+            return;
+        }
+        None => {}
+    }
+    guarded(|| {
+        let test = "a_sweeper_that_dies_loses_no_permit";
+        let orphaned = || {
+            let semaphore = Semaphore::new(1).unwrap();
+            let mut holder = start(test, "holder", &semaphore);
+            holder.expect("holding");
+            holder.kill();
+            semaphore
+        };
+        killed_at(test, &["semaphore.sweep:1"], orphaned, |_, semaphore| drop(semaphore.acquire()));
+    });
+}
