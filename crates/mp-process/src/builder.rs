@@ -20,7 +20,7 @@ pub enum StartMethod {
 }
 
 /// What a standard stream of a process is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Stdio {
     /// The same as this process's.
@@ -104,6 +104,14 @@ impl Builder {
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Builder {
         self.env.push((name.as_ref().into(), Some(value.as_ref().into())));
         self
+    }
+
+    /// Sets variables of its environment.
+    pub fn envs<K: AsRef<OsStr>, V: AsRef<OsStr>>(
+        self,
+        variables: impl IntoIterator<Item = (K, V)>,
+    ) -> Builder {
+        variables.into_iter().fold(self, |builder, (name, value)| builder.env(name, value))
     }
 
     /// Takes a variable out of its environment.

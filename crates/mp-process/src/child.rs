@@ -1,12 +1,11 @@
 //! A started process, as everybody in the parent who has to do with it shares it.
 
 use crate::error::JoinError;
-use crate::protocol::{self, Outcome, ReceiveError};
+use crate::protocol::{self, Ending, Outcome, ReceiveError};
 use crate::status::ExitStatus;
 use crate::sys::process as sys;
-use mp_core::deadline::LONG_SLICE;
 use mp_core::socket::{self, Received, TransferError, Until};
-use mp_core::{Deadline, park, wire};
+use mp_core::{Deadline, Encoding, park, wire};
 use rustix::process::Signal;
 use serde::de::DeserializeOwned;
 use std::borrow::Cow;
@@ -15,6 +14,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+
+/// How long to leave an ended process to its debugger before looking again.
+const HELD_BACK: Duration = Duration::from_millis(5);
 
 #[derive(Debug)]
 pub(crate) struct Child {
@@ -51,7 +53,11 @@ impl Child {
             if deadline.passed() {
                 return Ok(None);
             }
-            park::sleep_on_fds(&[self.pidfd.as_fd()], Some(deadline.slice(LONG_SLICE)))?;
+            // The kernel makes a pidfd readable for good: there is no news to miss, so no slices.
+            if park::sleep_on_fds(&[self.pidfd.as_fd()], deadline.left())? && self.try_status()?.is_none() {
+                // It has ended, and a debugger that traces it keeps it from being reaped.
+                std::thread::sleep(HELD_BACK);
+            }
         }
     }
 
@@ -73,24 +79,34 @@ impl Child {
             Err(ReceiveError::Transfer(TransferError::TooManyHandles)) => return Err(too_many_handles()),
             Err(ReceiveError::Transfer(_)) => return Err(JoinError::without_result(status)),
         };
-        let file = match outcome {
-            Outcome::Returned(file) => file,
-            Outcome::Panicked(panic) => return Err(JoinError::Panicked(panic)),
-            Outcome::Arguments(why) => return Err(JoinError::Arguments(why)),
-            Outcome::Unencodable(why) => return Err(JoinError::Unencodable(why)),
-        };
         let Received { encoding, mut bytes, handles } = match socket::receive(self.socket.as_fd(), &now) {
             Ok(received) => received,
             Err(TransferError::TooManyHandles) => return Err(too_many_handles()),
             // It died between the two frames.
             Err(_) => return Err(JoinError::without_result(status)),
         };
-        if let Some(file) = file {
+        if let Some(file) = outcome.file {
             let mut file = file.into_inner();
             file.rewind().and_then(|()| file.read_to_end(&mut bytes)).map_err(JoinError::Io)?;
         }
-        wire::decode(encoding, Cow::Owned(bytes), handles).map_err(JoinError::Undecodable)
+        let bytes = Cow::Owned(bytes);
+        Err(match outcome.ending {
+            Ending::Returned => {
+                return wire::decode(encoding, bytes, handles).map_err(JoinError::Undecodable);
+            }
+            Ending::Panicked => decoded(encoding, bytes, JoinError::Panicked),
+            Ending::Arguments => decoded(encoding, bytes, JoinError::Arguments),
+            Ending::Unencodable => decoded(encoding, bytes, JoinError::Unencodable),
+        })
     }
+}
+
+fn decoded<T: DeserializeOwned + 'static>(
+    encoding: Encoding,
+    bytes: Cow<'_, [u8]>,
+    error: fn(T) -> JoinError,
+) -> JoinError {
+    wire::decode(encoding, bytes, Vec::new()).map_or_else(JoinError::Undecodable, error)
 }
 
 fn too_many_handles() -> JoinError {

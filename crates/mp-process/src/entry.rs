@@ -2,18 +2,22 @@
 
 use crate::error::Panic;
 use crate::info::{self, Own};
-use crate::protocol::{self, Answer, Hello, INLINE, MARK, Outcome, ReceiveError, Request};
+use crate::protocol::{self, Answer, Ending, HELLO, INLINE, MARK, Outcome, ReceiveError, Request};
 use crate::sys::lifeline;
 use crate::sys::process as sys;
 use crate::task::{Call, CallError, Reply};
-use mp_core::socket::{self, Header, Received, Until};
-use mp_core::wire::Message;
-use mp_core::{Deadline, Passed};
+use mp_core::handle::Handles;
+use mp_core::socket::{self, Received, Until};
+use mp_core::wire::{self, Message};
+use mp_core::{Deadline, Encoding, Passed, park};
+use rustix::net::RecvFlags;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde::Serialize;
+use std::any::Any;
 use std::backtrace::Backtrace;
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::sync::OnceLock;
@@ -29,6 +33,8 @@ const PATIENCE: Duration = Duration::from_secs(600);
 
 /// The exit code of a process whose function panicked, as of a Rust program whose `main` did.
 const PANICKED: i32 = 101;
+/// The exit code of a process whose arguments could not be decoded or whose result could not be encoded.
+const FAILED: i32 = 1;
 /// The exit code of a process that could not be started to the end.
 const REFUSED: i32 = 70;
 
@@ -62,6 +68,7 @@ pub fn init_before_main() {
     INITIALIZED.store(true, Ordering::Relaxed);
     if let Some(socket) = marked() {
         sys::ignore_broken_pipes();
+        sys::open_closed_streams();
         run_child(socket);
     }
 }
@@ -71,7 +78,8 @@ pub(crate) fn is_initialized() -> bool {
 }
 
 /// The socket to the parent, when this process was started by this crate: its standard input is the very socket that the
-/// mark in the environment names. A mark that a grandchild happened to inherit names another.
+/// mark in the environment names, and the first message there names this process. A program that a child starts before its
+/// own `init()` may inherit mark and socket; it finds another pid, takes nothing, and starts as any program.
 fn marked() -> Option<OwnedFd> {
     let inode: u64 = std::env::var(MARK).ok()?.parse().ok()?;
     let stdin = rustix::stdio::stdin();
@@ -80,20 +88,54 @@ fn marked() -> Option<OwnedFd> {
     if !is_socket || stat.st_ino != inode {
         return None;
     }
-    rustix::io::fcntl_dupfd_cloexec(stdin, 3).ok()
+    // Above the standard streams: those are put in place by number.
+    let socket = rustix::io::fcntl_dupfd_cloexec(stdin, 3).ok()?;
+    let mut hello = [0; HELLO];
+    // Without an answer nobody wants this process, whichever it is.
+    let length = first_message(&socket, &mut hello).unwrap_or_else(|| exit(REFUSED));
+    if length < HELLO || !protocol::meant(hello).is_some_and(sys::is_own_pid) {
+        return None;
+    }
+    let _ = rustix::net::recv(&socket, &mut hello, RecvFlags::empty());
+    Some(socket)
+}
+
+/// Looks at the first message without taking it; `None` when the parent is gone or silent.
+fn first_message(socket: &OwnedFd, hello: &mut [u8; HELLO]) -> Option<usize> {
+    let deadline = Deadline::after(PATIENCE);
+    loop {
+        let ready = park::sleep_on_fds(&[socket.as_fd()], deadline.left()).ok()?;
+        if ready {
+            let (length, _) = rustix::net::recv(socket, &mut hello[..], RecvFlags::PEEK).ok()?;
+            return (length > 0).then_some(length);
+        }
+        if deadline.passed() {
+            return None;
+        }
+    }
+}
+
+/// Ends this process as a program does whose `main` returns: hooks run, and what is buffered is written. A stream that another
+/// thread keeps locked is passed over, so that the end never hangs on it.
+#[expect(clippy::disallowed_methods, reason = "the end of a child is the end of its entry")]
+fn exit(code: i32) -> ! {
+    std::process::exit(code)
 }
 
 /// From here on this process belongs to its parent's request.
-#[expect(clippy::disallowed_methods, reason = "the end of a child is the end of its entry")]
 fn run_child(socket: OwnedFd) -> ! {
     mp_core::step!("process.entry", 1);
-    sys::remove_variable(MARK);
+    // Beside threads the environment must not be touched. The mark may stay: it names a socket that no other process will
+    // find as its standard input.
+    if sys::is_single_threaded() {
+        sys::remove_variable(MARK);
+    }
     let code = match prepare(&socket) {
         Ok((call, args)) => {
             let socket = SOCKET.get_or_init(|| socket);
-            let outcome = run(call, args);
+            let report = run(call, args);
             mp_core::step!("process.entry", 5);
-            let code = report(socket, outcome);
+            let code = send_report(socket, report);
             mp_core::step!("process.entry", 6);
             code
         }
@@ -104,8 +146,7 @@ fn run_child(socket: OwnedFd) -> ! {
             REFUSED
         }
     };
-    let _ = io::stdout().flush();
-    std::process::exit(code)
+    exit(code)
 }
 
 fn until() -> Until<'static> {
@@ -137,12 +178,8 @@ impl From<socket::TransferError> for NotStarted {
 
 /// Everything up to the call: whatever fails here is the parent's `SpawnError`.
 fn prepare(socket: &OwnedFd) -> Result<(Call, Received), NotStarted> {
-    let hello: Hello = protocol::receive(socket, &until())?;
-    if hello.pid != std::process::id() {
-        return Err(NotStarted::Refused("the start was meant for another process".into()));
-    }
-    mp_core::step!("process.entry", 2);
     let request: Request = protocol::receive(socket, &until())?;
+    mp_core::step!("process.entry", 2);
     let args = socket::receive(socket.as_fd(), &until())?;
     mp_core::step!("process.entry", 3);
     let refuse = |what: &str, error: &dyn std::fmt::Display| NotStarted::Refused(format!("{what}: {error}"));
@@ -176,8 +213,10 @@ fn settle_in(request: Request) -> io::Result<()> {
         limit(Resource::Data, bytes)?;
     }
     if let Some(core_dump) = request.core_dump {
-        let most = getrlimit(Resource::Core).maximum;
-        setrlimit(Resource::Core, Rlimit { current: if core_dump { most } else { Some(0) }, maximum: most })?;
+        let maximum = getrlimit(Resource::Core).maximum;
+        // One byte, not none: too little for any file, and the one limit that programs fed by a pipe respect as well.
+        let least = Some(maximum.map_or(1, |most| most.min(1)));
+        setrlimit(Resource::Core, Rlimit { current: if core_dump { maximum } else { least }, maximum })?;
     }
     info::introduce(Own {
         name: request.name,
@@ -196,83 +235,118 @@ fn limit(resource: Resource, bytes: u64) -> io::Result<()> {
 }
 
 /// Runs the function in this thread and says how it ended.
-fn run(call: Call, args: Received) -> Result<Reply, Outcome> {
+fn run(call: Call, args: Received) -> Result<Reply, Failed> {
     RUNS_TASK.set(true);
     let previous = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
-        note_panic(info);
         previous(info);
+        note_panic(info);
     }));
     let Received { encoding, bytes, handles } = args;
     match panic::catch_unwind(AssertUnwindSafe(|| call.call(encoding, Cow::Owned(bytes), handles))) {
         Ok(Ok(reply)) => Ok(reply),
-        Ok(Err(CallError::Arguments(error))) => Err(Outcome::Arguments(error.to_string())),
-        Ok(Err(CallError::Result(error))) => Err(Outcome::Unencodable(error.to_string())),
+        Ok(Err(CallError::Arguments(error))) => Err(Failed::Arguments(error.to_string())),
+        Ok(Err(CallError::Result(error))) => Err(Failed::Unencodable(error.to_string())),
         Err(payload) => {
+            // The function may have put its own hook in the place of ours.
+            let unseen = || Panic::new(text_of(&*payload), "unknown".into(), String::new());
+            let panic = LAST_PANIC.take().unwrap_or_else(unseen);
             // A payload whose own drop panics must not take the report with it.
             std::mem::forget(payload);
-            let unknown = || Panic::new("unknown".into(), "unknown".into(), String::new());
-            Err(Outcome::Panicked(LAST_PANIC.take().unwrap_or_else(unknown)))
+            Err(Failed::Panicked(panic))
         }
     }
 }
 
-/// Keeps what a panic of the function says; where panics abort, there is no later and the report goes now.
+/// How the function ended, when not with a result.
+enum Failed {
+    Panicked(Panic),
+    Arguments(String),
+    Unencodable(String),
+}
+
+/// Keeps what a panic of the function says; where panics abort, whichever thread panics ends the process, and there is no later:
+/// the report goes now.
 fn note_panic(info: &PanicHookInfo<'_>) {
-    if !RUNS_TASK.get() {
+    let aborts = cfg!(panic = "abort");
+    if !RUNS_TASK.get() && !aborts {
         return;
     }
-    let payload = info.payload();
-    let text = payload
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-    let message = text.unwrap_or("a payload that is no text").to_owned();
     let location = info.location().map_or_else(|| "unknown".into(), ToString::to_string);
-    let panic = Panic::new(message, location, Backtrace::force_capture().to_string());
-    if cfg!(panic = "abort")
-        && let Some(socket) = SOCKET.get()
-    {
-        let _ = protocol::send(socket, &Outcome::Panicked(panic), &until());
-    } else {
-        LAST_PANIC.set(Some(panic));
+    let panic = Panic::new(text_of(info.payload()), location, Backtrace::force_capture().to_string());
+    match SOCKET.get() {
+        Some(socket) if aborts => drop(send_report(socket, Err(Failed::Panicked(panic)))),
+        _ => LAST_PANIC.set(Some(panic)),
     }
+}
+
+fn text_of(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("a payload that is no text").to_owned()
 }
 
 /// Sends how it ended, and gives the exit code. A parent that is gone needs no report.
-fn report(socket: &OwnedFd, outcome: Result<Reply, Outcome>) -> i32 {
-    let reply = match outcome {
-        Ok(reply) => reply,
-        Err(outcome) => {
-            let code = if matches!(outcome, Outcome::Panicked(_)) { PANICKED } else { 1 };
-            let _ = protocol::send(socket, &outcome, &until());
-            return code;
-        }
+fn send_report(socket: &OwnedFd, report: Result<Reply, Failed>) -> i32 {
+    let (ending, reply) = match report {
+        Ok(reply) => (Ending::Returned, reply),
+        Err(Failed::Panicked(panic)) => (Ending::Panicked, encoded(&panic)),
+        Err(Failed::Arguments(why)) => (Ending::Arguments, encoded(&why)),
+        Err(Failed::Unencodable(why)) => (Ending::Unencodable, encoded(&why)),
     };
-    match send_reply(socket, reply) {
-        Ok(()) => 0,
-        Err(error) => {
-            let _ = protocol::send(socket, &Outcome::Unencodable(error.to_string()), &until());
-            1
+    let code = match ending {
+        Ending::Returned => 0,
+        Ending::Panicked => PANICKED,
+        Ending::Arguments | Ending::Unencodable => FAILED,
+    };
+    match send_parts(socket, ending, reply) {
+        Ok(()) | Err(Unsent::Gone) => code,
+        Err(Unsent::TooLong(why)) => {
+            let _ = send_parts(socket, Ending::Unencodable, encoded(&why));
+            FAILED
         }
     }
 }
 
-fn send_reply(socket: &OwnedFd, reply: Reply) -> io::Result<()> {
+/// Texts are always encodable.
+fn encoded<T: Serialize + 'static>(value: &T) -> Reply {
+    let mut scratch = Vec::new();
+    match wire::encode(value, &mut scratch) {
+        Ok(message) => {
+            Reply { encoding: message.encoding, bytes: message.bytes.to_vec(), handles: message.handles }
+        }
+        Err(_) => Reply { encoding: Encoding::TEXT, bytes: Vec::new(), handles: Handles::default() },
+    }
+}
+
+enum Unsent {
+    Gone,
+    TooLong(String),
+}
+
+impl From<socket::TransferError> for Unsent {
+    fn from(error: socket::TransferError) -> Unsent {
+        match error {
+            socket::TransferError::TooManyHandles => Unsent::TooLong(error.to_string()),
+            _ => Unsent::Gone,
+        }
+    }
+}
+
+fn send_parts(socket: &OwnedFd, ending: Ending, reply: Reply) -> Result<(), Unsent> {
     let Reply { encoding, bytes, handles } = reply;
     let (file, bytes) = if bytes.len() > INLINE {
-        let mut file = sys::anonymous_file()?;
-        file.write_all(&bytes)?;
+        let file = sys::anonymous_file(&bytes).map_err(|error| {
+            let length = bytes.len();
+            Unsent::TooLong(format!("an anonymous file for the {length} bytes of the result: {error}"))
+        })?;
         (Some(Passed(file)), Vec::new())
     } else {
         (None, bytes)
     };
-    let gone = |error: socket::TransferError| io::Error::other(error.to_string());
-    protocol::send(socket, &Outcome::Returned(file), &until()).map_err(gone)?;
+    let until = until();
+    protocol::send(socket, &Outcome { ending, file }, &until)?;
     let message = Message { encoding, bytes: &bytes, handles };
-    let fds: Vec<_> = message.handles.fds().collect();
-    socket::send_parts(socket.as_fd(), Header::of(&message), message.bytes, &fds, &until()).map_err(gone)?;
-    drop(fds);
-    message.handles.sent();
+    socket::send(socket.as_fd(), message, &until)?;
     Ok(())
 }

@@ -3,9 +3,10 @@
 use crate::child::Child;
 use crate::registry;
 use mp_core::Identity;
+use std::io;
+use std::num::NonZero;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::{fs, io};
 
 /// A process as others see it, without its result.
 #[derive(Clone, Debug)]
@@ -123,34 +124,18 @@ pub fn active_children() -> Vec<ProcessInfo> {
         .collect()
 }
 
-/// How many processors this process may use: its affinity, and the quota of its control group, rounded up. At least one.
+/// How many processors this process may use: by its affinity and the quotas of its control groups. At least one.
+///
+/// Right for the size of a pool. A change of affinity or quota shows at the next call.
+#[doc(alias = "os.process_cpu_count")]
 #[must_use]
 pub fn cpu_count() -> usize {
-    let affinity = mp_core::park::usable_cores().max(1) as usize;
-    quota().map_or(affinity, |quota| affinity.min(quota.max(1)))
-}
-
-fn quota() -> Option<usize> {
-    let group = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let path = group.lines().find_map(|line| line.strip_prefix("0::"))?;
-    parse_quota(&fs::read_to_string(format!("/sys/fs/cgroup{path}/cpu.max")).ok()?)
-}
-
-fn parse_quota(text: &str) -> Option<usize> {
-    let (quota, period) = text.trim().split_once(' ')?;
-    let (quota, period): (usize, usize) = (quota.parse().ok()?, period.parse().ok()?);
-    (period > 0).then(|| quota.div_ceil(period))
+    std::thread::available_parallelism().map_or(1, NonZero::get)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_quota_is_rounded_up() {
-        assert_eq!(parse_quota("150000 100000\n"), Some(2));
-        assert_eq!(parse_quota("max 100000\n"), None);
-    }
 
     #[test]
     fn the_first_process_has_no_parent_of_ours() {

@@ -3,15 +3,17 @@
 use crate::builder::{Builder, StartMethod, Stdio};
 use crate::child::Child;
 use crate::error::SpawnError;
-use crate::protocol::{self, Answer, Hello, MARK, ReceiveError, Request};
+use crate::protocol::{self, Answer, MARK, ReceiveError, Request};
 use crate::status::ExitStatus;
+use crate::sys::process as sys;
 use crate::task::Routine;
 use crate::{entry, info, registry};
 use mp_core::socket::{self, TransferError, Until};
 use mp_core::wire::Message;
 use mp_core::{Deadline, Handle, Identity};
+use rustix::net::SendFlags;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -40,7 +42,7 @@ pub(crate) fn launch(builder: &Builder, routine: Routine, args: Message<'_>) -> 
     let deadline = Deadline::after(builder.handshake_timeout);
     let (name, path) = info::next_name();
     let name = builder.name.clone().unwrap_or(name);
-    let (child_stdin, stdin) = standard_input(builder.stdin)?;
+    let (child_stdin, stdin) = standard_input(&builder.stdin)?;
     let (line_end, lifeline) = if builder.daemon { lifeline()? } else { (None, None) };
     let request = Request {
         routine,
@@ -67,7 +69,7 @@ pub(crate) fn launch(builder: &Builder, routine: Routine, args: Message<'_>) -> 
         released: AtomicBool::new(false),
     };
     if let Err(error) = hand_over(&child, request, args, deadline) {
-        return Err(give_up(&child, error));
+        return Err(give_up(child, error));
     }
     mp_core::step!("process.spawn", 4);
     let child = Arc::new(child);
@@ -88,8 +90,8 @@ struct Started {
 fn start(builder: &Builder) -> Result<Started, SpawnError> {
     let (ours, theirs) = UnixStream::pair()?;
     // Above the standard streams, also when those are closed here: the child's are put in place by number.
-    let ours = above_streams(ours)?;
-    let theirs = above_streams(theirs)?;
+    let ours = sys::above_streams(ours.into())?;
+    let theirs = sys::above_streams(theirs.into())?;
     let inode = rustix::fs::fstat(&theirs).map_err(io::Error::from)?.st_ino;
     let mut arguments = std::env::args_os();
     // The link names the running image, also when its file was replaced or deleted meanwhile.
@@ -111,39 +113,40 @@ fn start(builder: &Builder) -> Result<Started, SpawnError> {
     if let Some(dir) = &builder.current_dir {
         command.current_dir(dir);
     }
-    command.stdin(theirs).stdout(stream(builder.stdout)).stderr(stream(builder.stderr));
-    // What is buffered here must not be written by the child's exit as well, nor behind the child's own output.
-    let _ = io::stdout().flush();
+    let (child_stdout, stdout) = output(&builder.stdout)?;
+    let (child_stderr, stderr) = output(&builder.stderr)?;
+    command.stdin(theirs).stdout(child_stdout).stderr(child_stderr);
+    // This process's buffers are not flushed before: nothing of them is inherited, and a thread that keeps standard output
+    // locked while it waits for this one must not make the two wait for each other.
     let mut started = command.spawn()?;
     let pid = started.id();
     let raw = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(|| io::Error::other("no pid"))?;
     // Nobody has waited for it, so the pid is still its own; unless somebody reaps every child.
-    let pidfd = match pidfd_open(raw, PidfdFlags::empty()) {
-        Ok(pidfd) => pidfd,
-        Err(rustix::io::Errno::SRCH) => return Err(SpawnError::Died(ExitStatus::Unknown)),
+    match pidfd_open(raw, PidfdFlags::empty()) {
+        Ok(pidfd) => Ok(Started { pid, pidfd, socket: ours, stdout, stderr }),
+        Err(rustix::io::Errno::SRCH) => Err(SpawnError::Died(ExitStatus::Unknown)),
         Err(error) => {
             let _ = started.kill();
             let _ = started.wait();
-            return Err(io::Error::from(error).into());
+            Err(io::Error::from(error).into())
         }
-    };
-    Ok(Started { pid, pidfd, socket: ours, stdout: started.stdout.take(), stderr: started.stderr.take() })
-}
-
-fn above_streams(socket: UnixStream) -> io::Result<OwnedFd> {
-    Ok(rustix::io::fcntl_dupfd_cloexec(&socket, 3)?)
-}
-
-fn stream(stdio: Stdio) -> std::process::Stdio {
-    match stdio {
-        Stdio::Inherit => std::process::Stdio::inherit(),
-        Stdio::Null => std::process::Stdio::null(),
-        Stdio::Piped => std::process::Stdio::piped(),
     }
 }
 
+/// The child's standard output or error, and this process's end of it.
+fn output<R: From<OwnedFd>>(stdio: &Stdio) -> io::Result<(std::process::Stdio, Option<R>)> {
+    Ok(match stdio {
+        Stdio::Inherit => (std::process::Stdio::inherit(), None),
+        Stdio::Null => (std::process::Stdio::null(), None),
+        Stdio::Piped => {
+            let (reader, writer) = sys::pipe()?;
+            (writer.into(), Some(reader.into()))
+        }
+    })
+}
+
 /// The child's standard input, which travels with the request, and this process's end of it.
-fn standard_input(stdio: Stdio) -> io::Result<(Option<Handle>, Option<ChildStdin>)> {
+fn standard_input(stdio: &Stdio) -> io::Result<(Option<Handle>, Option<ChildStdin>)> {
     match stdio {
         Stdio::Null => Ok((None, None)),
         Stdio::Inherit => {
@@ -151,16 +154,16 @@ fn standard_input(stdio: Stdio) -> io::Result<(Option<Handle>, Option<ChildStdin
             Ok((io::stdin().as_fd().try_clone_to_owned().ok().map(Handle::from), None))
         }
         Stdio::Piped => {
-            let (reader, writer) = io::pipe()?;
-            Ok((Some(Handle::from(OwnedFd::from(reader))), Some(ChildStdin::from(OwnedFd::from(writer)))))
+            let (reader, writer) = sys::pipe()?;
+            Ok((Some(Handle::from(reader)), Some(ChildStdin::from(writer))))
         }
     }
 }
 
 /// A line that only this process holds, and its end for the child.
 fn lifeline() -> io::Result<(Option<Handle>, Option<OwnedFd>)> {
-    let (reader, writer) = io::pipe()?;
-    Ok((Some(Handle::from(OwnedFd::from(reader))), Some(OwnedFd::from(writer))))
+    let (reader, writer) = sys::pipe()?;
+    Ok((Some(Handle::from(reader)), Some(writer)))
 }
 
 /// Why the handshake failed.
@@ -186,35 +189,50 @@ impl From<ReceiveError> for Failure {
 
 fn hand_over(child: &Child, request: Request, args: Message<'_>, deadline: Deadline) -> Result<(), Failure> {
     let until = Until { deadline, gone: Some(child.pidfd.as_fd()) };
-    protocol::send(&child.socket, &Hello { pid: child.pid }, &until)?;
+    let told = match tell(child, request, &args, &until) {
+        Err(error @ (TransferError::TimedOut | TransferError::TooManyHandles)) => return Err(error.into()),
+        told => told,
+    };
+    // A child that refused before it had everything has said why; only then is a broken socket the reason.
+    match (protocol::receive::<Answer>(&child.socket, &until), told) {
+        (Ok(Err(why)), _) => Err(Failure::Refused(why)),
+        (_, Err(error)) => Err(error.into()),
+        (answer, Ok(())) => {
+            answer?.map_err(Failure::Refused)?;
+            args.handles.sent();
+            Ok(())
+        }
+    }
+}
+
+fn tell(child: &Child, request: Request, args: &Message<'_>, until: &Until<'_>) -> Result<(), TransferError> {
+    // A few bytes into an empty buffer: they never block, nor go in part.
+    rustix::net::send(&child.socket, &protocol::hello(child.pid), SendFlags::NOSIGNAL)?;
     mp_core::step!("process.spawn", 2);
-    protocol::send(&child.socket, &request, &until)?;
+    protocol::send(&child.socket, &request, until)?;
     // The child's ends of lifeline and input are its own now.
     drop(request);
     let fds: Vec<_> = args.handles.fds().collect();
-    socket::send_parts(child.socket.as_fd(), socket::Header::of(&args), args.bytes, &fds, &until)?;
-    drop(fds);
+    socket::send_parts(child.socket.as_fd(), socket::Header::of(args), args.bytes, &fds, until)?;
     mp_core::step!("process.spawn", 3);
-    let answer: Answer = protocol::receive(&child.socket, &until)?;
-    answer.map_err(Failure::Refused)?;
-    args.handles.sent();
     Ok(())
 }
 
 /// The handshake failed: whatever the child is, it is ended and reaped, and what it died of is the error.
-fn give_up(child: &Child, failure: Failure) -> SpawnError {
-    let own_death = match &failure {
-        Failure::Transfer(TransferError::Closed | TransferError::Gone) => {
-            child.wait(Deadline::after(DYING)).ok().flatten()
-        }
-        _ => None,
-    };
+fn give_up(child: Child, failure: Failure) -> SpawnError {
+    let closed = matches!(failure, Failure::Transfer(TransferError::Closed | TransferError::Gone));
+    let own_death = if closed { child.wait(Deadline::after(DYING)).ok().flatten() } else { None };
     let _ = child.signal(Signal::KILL);
-    // A killed process ends; only the kernel's own work can delay it.
-    let _ = child.wait(Deadline::NEVER);
+    // A killed process ends at once, unless the kernel itself is busy with it: then it is reaped in the background.
+    if !matches!(child.wait(Deadline::after(DYING)), Ok(Some(_))) {
+        registry::leave(Arc::new(child));
+    }
     match (failure, own_death) {
         (_, Some(status)) => SpawnError::Died(status),
         (Failure::Refused(why), None) => SpawnError::Refused(why),
+        (Failure::Transfer(TransferError::Closed), None) => SpawnError::Refused(
+            "it has closed its standard input, so it did not reach `init()`, which must be the first line of `main`".into(),
+        ),
         (Failure::Transfer(error), None) => error.into(),
     }
 }

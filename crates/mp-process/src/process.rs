@@ -7,15 +7,15 @@ use crate::launch::Launched;
 use crate::registry;
 use crate::status::ExitStatus;
 use crate::task::Task;
-use mp_core::{Deadline, Waitable};
+use mp_core::{Deadline, Waitable, park};
 use rustix::process::Signal;
 use serde::{Serialize, de::DeserializeOwned};
 use std::marker::PhantomData;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::process::{ChildStderr, ChildStdin, ChildStdout};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{error, fmt, io};
 
 /// A process that runs a function, whose result has type `R`.
@@ -173,6 +173,15 @@ impl<R> Process<R> {
         self.child().wait(Deadline::after(timeout))
     }
 
+    /// As [`wait_timeout`](Process::wait_timeout), until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn wait_deadline(&self, deadline: Instant) -> io::Result<Option<ExitStatus>> {
+        self.child().wait(Deadline::at(deadline))
+    }
+
     /// Asks it to end: SIGTERM, which ends it at once unless it handles or blocks it.
     ///
     /// # Errors
@@ -240,23 +249,63 @@ impl<R: DeserializeOwned + 'static> Process<R> {
     ///
     /// See [`JoinError`]. A function that returned an `Err` is no error of `join`: its result is that `Err`.
     pub fn join(mut self) -> Result<R, JoinError> {
-        // A reader of our pipe would wait for us: what was not taken is closed first.
-        drop(self.stdin.take());
-        let status = self.wait().map_err(JoinError::Io)?;
-        self.child().result(status)
+        match self.wait_draining(Deadline::NEVER).map_err(JoinError::Io)? {
+            Some(status) => self.child().result(status),
+            None => Err(JoinError::Unknown), // not without a deadline
+        }
     }
 
-    /// As [`join`](Process::join), but waits at most `timeout`.
+    /// As [`join`](Process::join), but waits at most `timeout`; zero looks once.
     ///
     /// # Errors
     ///
     /// [`Running`](JoinTimeoutError::Running) with the handle when it has not ended: it runs on.
     pub fn join_timeout(self, timeout: Duration) -> Result<R, JoinTimeoutError<R>> {
-        match self.wait_timeout(timeout) {
+        self.join_until(Deadline::after(timeout))
+    }
+
+    /// As [`join_timeout`](Process::join_timeout), until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// As [`join_timeout`](Process::join_timeout).
+    pub fn join_deadline(self, deadline: Instant) -> Result<R, JoinTimeoutError<R>> {
+        self.join_until(Deadline::at(deadline))
+    }
+
+    fn join_until(self, deadline: Deadline) -> Result<R, JoinTimeoutError<R>> {
+        match self.child().wait(deadline) {
             Ok(Some(status)) => self.child().result(status).map_err(JoinTimeoutError::Failed),
             Ok(None) => Err(JoinTimeoutError::Running(self)),
             Err(error) => Err(JoinTimeoutError::Failed(JoinError::Io(error))),
         }
+    }
+}
+
+impl<R> Process<R> {
+    /// Waits for the end of a process whose handle nobody will have any more: it finds the end of its input, and what it
+    /// writes into pipes that nobody took is read and forgotten, so that it never waits for a reader.
+    fn wait_draining(&mut self, deadline: Deadline) -> io::Result<Option<ExitStatus>> {
+        drop(self.stdin.take());
+        let mut pipes: Vec<OwnedFd> = Vec::new();
+        pipes.extend(self.stdout.take().map(OwnedFd::from));
+        pipes.extend(self.stderr.take().map(OwnedFd::from));
+        let child = Arc::clone(self.child());
+        let mut forgotten = [0; 4096];
+        while !pipes.is_empty() {
+            if let Some(status) = child.try_status()? {
+                return Ok(Some(status));
+            }
+            let mut fds = vec![child.pidfd.as_fd()];
+            fds.extend(pipes.iter().map(AsFd::as_fd));
+            park::sleep_on_fds(&fds, deadline.left())?;
+            pipes.retain(|pipe| match park::sleep_on_fds(&[pipe.as_fd()], Some(Duration::ZERO)) {
+                Ok(true) => rustix::io::read(pipe, &mut forgotten).is_ok_and(|length| length > 0),
+                Ok(false) => true,
+                Err(_) => false,
+            });
+        }
+        child.wait(deadline)
     }
 }
 

@@ -3,18 +3,17 @@
 //! | step | parent | child |
 //! | --- | --- | --- |
 //! | `process.spawn:1` | the process exists | starts up, reaches `init()` (`process.entry:1`) |
-//! | `process.spawn:2` | has sent [`Hello`] | compares the pid (`process.entry:2`) |
+//! | `process.spawn:2` | has sent [`hello`] | compares the pid, takes over (`process.entry:2`) |
 //! | `process.spawn:3` | has sent [`Request`] and the arguments | applies limits, arms its lifeline, finds the function (`process.entry:3`) |
 //! | `process.spawn:4` | has the [`Answer`]: the start is done | has answered (`process.entry:4`), runs the function |
-//! | | | has run it (`process.entry:5`), has sent [`Outcome`] and result (`process.entry:6`), exits |
+//! | | | has run it (`process.entry:5`), has sent [`Outcome`] and what belongs to it (`process.entry:6`), exits |
 //!
 //! Each side polls the socket: the parent together with the child's pidfd and a deadline, so a child that dies, stops or is another
 //! program is an error in bounded time; the child reads end-of-file when its parent has died.
 //!
-//! The result never blocks the child: what does not fit the socket's buffer goes through an anonymous file, so a parent may
-//! wait for the end first and read afterwards.
+//! No report blocks the child: what does not fit the socket's buffer (a large result, a long backtrace) goes through an anonymous
+//! file, so a parent may wait for the end first and read afterwards, and a pidfd that is only polled becomes readable.
 
-use crate::error::Panic;
 use crate::task::Routine;
 use mp_core::socket::{self, Received, TransferError, Until};
 use mp_core::{DecodeError, Handle, Identity, Passed, wire};
@@ -29,10 +28,21 @@ pub(crate) const MARK: &str = "MULTIPROCESS_CHILD";
 /// Results up to this length go through the socket's buffer, which is several times as large.
 pub(crate) const INLINE: usize = 32 << 10;
 
-/// The first message: proves that the mark in the environment was meant for this process.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Hello {
-    pub(crate) pid: u32,
+/// The first message: a fixed word and the pid, read without being taken until it is known to be meant for this process.
+pub(crate) const HELLO: usize = 12;
+const WORD: [u8; 8] = *b"MPHELLO1";
+
+pub(crate) fn hello(pid: u32) -> [u8; HELLO] {
+    let mut out = [0; HELLO];
+    out[..8].copy_from_slice(&WORD);
+    out[8..].copy_from_slice(&pid.to_ne_bytes());
+    out
+}
+
+/// The pid that is meant; `None` when it is no such message.
+pub(crate) fn meant(hello: [u8; HELLO]) -> Option<u32> {
+    let [word @ .., p0, p1, p2, p3] = hello;
+    (word == WORD).then(|| u32::from_ne_bytes([p0, p1, p2, p3]))
 }
 
 /// What the child shall be; the arguments follow as a frame of their own.
@@ -54,14 +64,24 @@ pub(crate) struct Request {
 /// Whether the child runs the function.
 pub(crate) type Answer = Result<(), String>;
 
-/// How the function ended.
+/// How the function ended. What belongs to it follows as a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Ending {
+    /// It returned: its result.
+    Returned,
+    /// A [`Panic`](crate::Panic).
+    Panicked,
+    /// Why the arguments could not be decoded.
+    Arguments,
+    /// Why the result could not be encoded.
+    Unencodable,
+}
+
+/// The frame before the last; the bytes of the last are in the file when there is one.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum Outcome {
-    /// It returned; the result follows as a frame, its bytes in the file when there is one.
-    Returned(Option<Passed<File>>),
-    Panicked(Panic),
-    Arguments(String),
-    Unencodable(String),
+pub(crate) struct Outcome {
+    pub(crate) ending: Ending,
+    pub(crate) file: Option<Passed<File>>,
 }
 
 #[derive(Debug)]
@@ -93,4 +113,15 @@ pub(crate) fn receive<T: DeserializeOwned + 'static>(
 ) -> Result<T, ReceiveError> {
     let Received { encoding, bytes, handles } = socket::receive(socket.as_fd(), until)?;
     wire::decode(encoding, Cow::Owned(bytes), handles).map_err(ReceiveError::Decode)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hello_names_its_process() {
+        assert_eq!(meant(hello(4711)), Some(4711));
+        assert_eq!(meant([0; HELLO]), None);
+    }
 }

@@ -62,6 +62,8 @@ pub(crate) fn leave(child: Arc<Child>) {
     if matches!(child.try_status(), Ok(Some(_))) {
         return;
     }
+    // Nobody will read its report any more.
+    let _ = rustix::net::shutdown(&child.socket, rustix::net::Shutdown::Both);
     let mut registry = registry();
     registry.left.push(child);
     if let Some(bell) = &registry.bell {

@@ -40,6 +40,8 @@ pub trait Task<Args>: Copy + Send + Sync + 'static {
 
 macro_rules! task {
     ($($arg:ident $value:ident),*) => {
+        // Without this the compiler would talk about `Fn(..)` instead of showing the notes above.
+        #[diagnostic::do_not_recommend]
         impl<Function, Return $(, $arg)*> Task<($($arg,)*)> for Function
         where
             Function: Fn($($arg),*) -> Return + Copy + Send + Sync + 'static,

@@ -37,15 +37,35 @@ pub(crate) fn address(id: &ImageId, offset: u64) -> Option<usize> {
     image.contains(address).then_some(address)
 }
 
-/// Looks among the images that are known, then among all that are loaded now.
+/// Looks among the loaded images; they are described anew only after the loader has loaded or unloaded one.
 fn find(wanted: impl Fn(&Image) -> bool) -> Option<Arc<Image>> {
-    static KNOWN: Mutex<Vec<Arc<Image>>> = Mutex::new(Vec::new());
+    static KNOWN: Mutex<(Changes, Vec<Arc<Image>>)> = Mutex::new(((0, 0), Vec::new()));
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(image) = known.iter().find(|image| wanted(image)) {
-        return Some(Arc::clone(image));
+    let changes = changes();
+    if known.0 != changes || known.1.is_empty() {
+        *known = (changes, loaded().into_iter().map(Arc::new).collect());
     }
-    *known = loaded().into_iter().map(Arc::new).collect();
-    known.iter().find(|image| wanted(image)).map(Arc::clone)
+    known.1.iter().find(|image| wanted(image)).map(Arc::clone)
+}
+
+/// How many images the loader has loaded and unloaded so far.
+type Changes = (u64, u64);
+
+fn changes() -> Changes {
+    let mut changes: Changes = (0, 0);
+    // SAFETY: `count` has the signature that is called back, and gets the pointer given here while `changes` lives.
+    unsafe { libc::dl_iterate_phdr(Some(count), ptr::from_mut(&mut changes).cast()) };
+    changes
+}
+
+/// The counters stand with every image; the first will do.
+unsafe extern "C" fn count(info: *mut libc::dl_phdr_info, _size: usize, changes: *mut c_void) -> libc::c_int {
+    // SAFETY: the loader passes a valid description for the time of the call.
+    let info = unsafe { &*info };
+    // SAFETY: it is the pair of `changes`, which nobody else uses meanwhile.
+    let changes = unsafe { &mut *changes.cast::<Changes>() };
+    *changes = (info.dlpi_adds, info.dlpi_subs);
+    1
 }
 
 fn loaded() -> Vec<Image> {
@@ -118,13 +138,19 @@ fn build_id(mut notes: &[u8]) -> Option<ImageId> {
     None
 }
 
-/// FNV-1a with 128 bits over the text: told apart from a build id by its first bytes.
+/// FNV-1a with 128 bits over the words of the text: told apart from a build id by its first bytes.
 fn hash(text: &[(usize, usize)]) -> ImageId {
     let mut state: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
+    let mut mix = |word: u64| {
+        state = (state ^ u128::from(word)).wrapping_mul(0x0100_0000_0000_0000_0000_013b);
+        // The product carries upwards only: bring the high half's news down again.
+        state ^= state >> 67;
+    };
     for &(start, end) in text {
-        for byte in bytes(start, end) {
-            state = (state ^ u128::from(*byte)).wrapping_mul(0x0100_0000_0000_0000_0000_013b);
-        }
+        let (words, rest) = bytes(start, end).as_chunks::<8>();
+        words.iter().for_each(|word| mix(u64::from_ne_bytes(*word)));
+        rest.iter().for_each(|byte| mix(u64::from(*byte)));
+        mix((end - start) as u64);
     }
     ImageId([b"text".as_slice(), &state.to_ne_bytes()].concat())
 }

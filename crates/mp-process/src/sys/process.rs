@@ -1,11 +1,15 @@
 //! Small calls around the start and the end of a process.
 
-#![expect(unsafe_code, reason = "atexit, the environment before threads exist, the disposition of SIGPIPE")]
+#![expect(unsafe_code, reason = "atexit, the environment before threads exist, SIGPIPE, an ioctl on a pidfd")]
 
 use crate::status::ExitStatus;
+use rustix::event::{PollFd, PollFlags};
+use rustix::fs::MemfdFlags;
 use rustix::process::{WaitId, WaitIdOptions};
-use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::ptr;
 
 /// Has `hook` called when this process ends normally.
 pub(crate) fn at_exit(hook: extern "C" fn()) {
@@ -15,11 +19,27 @@ pub(crate) fn at_exit(hook: extern "C" fn()) {
     debug_assert_eq!(answer, 0, "atexit");
 }
 
-/// Takes a variable out of the environment.
+/// Whether no thread but the first exists. Unknown counts as no.
+pub(crate) fn is_single_threaded() -> bool {
+    use std::os::unix::fs::MetadataExt;
+    // A directory has two links and one for each directory in it, which here is each thread.
+    std::fs::metadata("/proc/self/task").is_ok_and(|tasks| tasks.nlink() == 3)
+}
+
+/// Whether `pid` names this process, here or in a pid namespace further out.
+pub(crate) fn is_own_pid(pid: u32) -> bool {
+    if pid == std::process::id() {
+        return true;
+    }
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let names = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    names.is_some_and(|names| names.split_ascii_whitespace().any(|name| name.parse() == Ok(pid)))
+}
+
+/// Takes a variable out of the environment; only where [`is_single_threaded`].
 #[expect(clippy::disallowed_methods, reason = "the one door")]
 pub(crate) fn remove_variable(name: &str) {
-    // SAFETY: called from `init`, the first line of `main`, or from a constructor before it, and only in a process that
-    // this crate has just started: no other thread exists that could read the environment.
+    // SAFETY: the caller has seen that no other thread exists that could read the environment, and none starts meanwhile.
     unsafe { std::env::remove_var(name) };
 }
 
@@ -32,7 +52,8 @@ pub(crate) fn ignore_broken_pipes() {
 
 /// Reaps the child behind `pidfd`, if it has ended.
 ///
-/// A child that somebody else has reaped (SIGCHLD ignored, a foreign `waitpid(-1)`) has ended with an unknown status.
+/// A child that somebody else has reaped (SIGCHLD ignored, a foreign `waitpid(-1)`) has ended all the same; the kernel may
+/// still know how.
 pub(crate) fn reap(pidfd: &OwnedFd) -> io::Result<Option<ExitStatus>> {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
     loop {
@@ -45,19 +66,89 @@ pub(crate) fn reap(pidfd: &OwnedFd) -> io::Result<Option<ExitStatus>> {
                     (None, None) => ExitStatus::Unknown,
                 }));
             }
-            Err(rustix::io::Errno::CHILD) => return Ok(Some(ExitStatus::Unknown)),
+            Err(rustix::io::Errno::CHILD) => return Ok(Some(remembered(pidfd))),
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
     }
 }
 
+/// `struct pidfd_info` in its first version.
+#[repr(C)]
+#[derive(Default)]
+struct PidfdInfo {
+    mask: u64,
+    cgroup: u64,
+    ids: [u32; 11],
+    exit_code: i32,
+}
+
+const _: () = assert!(size_of::<PidfdInfo>() == 64);
+
+/// How a process ended that was reaped by others, as a kernel from 6.15 on remembers it for who holds its pidfd.
+fn remembered(pidfd: &OwnedFd) -> ExitStatus {
+    /// `PIDFD_INFO_EXIT`: the exit code is asked for, and is there.
+    const EXIT: u64 = 1 << 3;
+    // Its removal and the record of its status follow each other; the pidfd hangs up when both are done.
+    let mut polled = [PollFd::new(pidfd, PollFlags::empty())];
+    let _ = mp_core::park::poll_once(&mut polled, Some(std::time::Duration::from_millis(100)));
+    let mut info = PidfdInfo { mask: EXIT, ..PidfdInfo::default() };
+    // SAFETY: `info` is a `struct pidfd_info` of the size that the number of the call names; the kernel writes no more.
+    let answer = unsafe { libc::ioctl(pidfd.as_raw_fd(), PIDFD_GET_INFO, ptr::from_mut(&mut info)) };
+    if answer != 0 || info.mask & EXIT == 0 {
+        return ExitStatus::Unknown;
+    }
+    let code = info.exit_code;
+    if libc::WIFSIGNALED(code) {
+        ExitStatus::Signal { number: libc::WTERMSIG(code), core: libc::WCOREDUMP(code) }
+    } else {
+        ExitStatus::Code(libc::WEXITSTATUS(code))
+    }
+}
+
+/// `_IOWR(0xFF, 11, struct pidfd_info)`.
+const PIDFD_GET_INFO: libc::Ioctl = libc::_IOWR::<PidfdInfo>(0xFF, 11);
+
 /// Whether the process behind `pidfd` has ended, reaped or not.
 pub(crate) fn has_ended(pidfd: &OwnedFd) -> io::Result<bool> {
     mp_core::park::sleep_on_fds(&[pidfd.as_fd()], Some(std::time::Duration::ZERO))
 }
 
-/// An anonymous file for a result that is too long for the socket's buffer.
-pub(crate) fn anonymous_file() -> io::Result<std::fs::File> {
-    Ok(rustix::fs::memfd_create("mp-result", rustix::fs::MemfdFlags::CLOEXEC)?.into())
+/// An anonymous file with `bytes` in it.
+pub(crate) fn anonymous_file(bytes: &[u8]) -> io::Result<File> {
+    // Writing past this limit would end the process with a signal instead of an error.
+    let most = rustix::process::getrlimit(rustix::process::Resource::Fsize).current;
+    if most.is_some_and(|most| most < bytes.len() as u64) {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "longer than RLIMIT_FSIZE allows"));
+    }
+    let create = |flags| rustix::fs::memfd_create("mp-result", MemfdFlags::CLOEXEC | flags);
+    // Some systems ask for the seal, older ones do not know it.
+    let file = create(MemfdFlags::NOEXEC_SEAL).or_else(|_| create(MemfdFlags::empty()))?;
+    let mut file = File::from(file);
+    file.write_all(bytes)?;
+    Ok(file)
+}
+
+/// `fd` under a number above the standard streams', which must never be a socket of ours: somebody prints there.
+pub(crate) fn above_streams(fd: OwnedFd) -> io::Result<OwnedFd> {
+    if fd.as_raw_fd() > 2 { Ok(fd) } else { Ok(rustix::io::fcntl_dupfd_cloexec(&fd, 3)?) }
+}
+
+/// A pipe, reading end first, above the standard streams.
+pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (reader, writer) = io::pipe()?;
+    Ok((above_streams(reader.into())?, above_streams(writer.into())?))
+}
+
+/// What the standard library does before `main`: standard streams that are closed lead nowhere.
+pub(crate) fn open_closed_streams() {
+    for number in 0..=2 {
+        // SAFETY: only asked whether it is open.
+        let stream = unsafe { BorrowedFd::borrow_raw(number) };
+        if rustix::io::fcntl_getfd(stream).is_err() {
+            // Takes the lowest free number, which is this one: those below are open.
+            let null = File::options().read(true).write(true).open("/dev/null");
+            std::mem::forget(null);
+        }
+    }
 }
