@@ -40,6 +40,7 @@ use std::time::Duration;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[doc(alias = "Client")]
+#[doc(alias = "answer_challenge")]
 pub fn connect(address: impl Into<Address>, key: impl Into<Option<Key>>) -> Result<Connection, ConnectError> {
     let mut client = Client::new(address);
     client.key = key.into();

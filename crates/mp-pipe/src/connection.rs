@@ -42,6 +42,7 @@ const FIXED: usize = 2 * Table::Short.fixed();
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[doc(alias = "Pipe")]
+#[doc(alias = "duplex")]
 pub fn pipe() -> io::Result<(Connection, Connection)> {
     let memory = Growable::create(FORMAT, FIXED)?;
     let (left, right) = packet::pair()?;
@@ -88,6 +89,10 @@ impl Connection {
     }
 
     /// Sends `value`; waits while the pipe is full. The value is encoded first, and sent whole or not at all.
+    ///
+    /// When it returns, the message is in the pipe: this process may end, and the other side still receives it. When the other end
+    /// goes away meanwhile, by whatever death of its process, this fails at once and gives the value back. A process that is
+    /// killed in here has sent the message whole, or not.
     ///
     /// # Errors
     ///
@@ -157,7 +162,7 @@ impl Connection {
         result
     }
 
-    /// Sends `bytes`, which the other end gets by [`recv_bytes`](Connection::recv_bytes) or as a `Vec<u8>`.
+    /// Sends `bytes`, waiting as [`send`](Connection::send) does, which the other end gets by [`recv_bytes`](Connection::recv_bytes) or as a `Vec<u8>`.
     ///
     /// # Errors
     ///
@@ -170,6 +175,9 @@ impl Connection {
     }
 
     /// Receives the next message; waits for it.
+    ///
+    /// What the other end sent before it went away, by whatever death of its process, is received; then this fails at once with
+    /// [`Disconnected`](RecvError::Disconnected). A process that is killed in here has taken the message, or left it where it was.
     ///
     /// # Errors
     ///

@@ -34,6 +34,7 @@ const MOST_PENDING: usize = 128;
 /// # Examples
 ///
 /// See [`connect`](crate::connect).
+#[doc(alias = "deliver_challenge")]
 pub struct Listener {
     // The file goes first: as long as it is there, somebody listens.
     file: Option<SocketFile>,

@@ -41,6 +41,7 @@ const RECEIVER: u8 = 1;
 /// receiver.send(1);
 /// ```
 #[doc(alias = "Pipe")]
+#[doc(alias = "duplex")]
 pub fn pipe_one_way<T>() -> io::Result<(Sender<T>, Receiver<T>)> {
     let memory = Growable::create(FORMAT, FIXED)?;
     let (left, right) = packet::pair()?;
@@ -78,7 +79,10 @@ impl<T> Sender<T> {
 }
 
 impl<T: Serialize + 'static> Sender<T> {
-    /// Sends `value`; waits while the pipe is full.
+    /// Sends `value`; waits while the pipe is full. The value is encoded first, and sent whole or not at all.
+    ///
+    /// When it returns, the message is in the pipe: this process may end, and the receiver still gets it. When the receiver goes
+    /// away meanwhile, by whatever death of its process, this fails at once and gives the value back.
     ///
     /// # Errors
     ///
@@ -166,6 +170,9 @@ impl<T> Receiver<T> {
 
 impl<T: DeserializeOwned + 'static> Receiver<T> {
     /// Receives the next value; waits for it.
+    ///
+    /// What was sent before the sender went away, by whatever death of its process, is received; then this fails at once with
+    /// [`Disconnected`](RecvError::Disconnected).
     ///
     /// # Errors
     ///

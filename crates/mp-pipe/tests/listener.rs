@@ -2,70 +2,19 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
+mod meeting;
+
+use meeting::{Place, address, at, is_there, key, meet};
 use mp_pipe::{
     AcceptError, Address, AuthenticationError, Client, ConnectError, Connection, Key, Listener, Passed,
     connect,
 };
-use mp_test::{Role, command, guarded, hear, role, say, steps_or_say, until};
+use mp_test::{Role, guarded, hear, role, say};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
-
-/// A directory of its own for one test, removed at the end.
-struct Place(PathBuf);
-
-impl Place {
-    fn new(test: &str) -> Place {
-        let path = std::env::temp_dir().join(format!("mp-pipe-{test}-{}", std::process::id()));
-        std::fs::create_dir(&path).unwrap();
-        Place(path)
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.0.join("socket")
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-fn is_there(path: &Path) -> bool {
-    std::fs::symlink_metadata(path).is_ok()
-}
-
-/// Accepts while a thread connects by `client`; what both got.
-fn meet(
-    listener: &mut Listener,
-    client: impl FnOnce() -> Result<Connection, ConnectError> + Send,
-) -> (Result<Connection, AcceptError>, Result<Connection, ConnectError>) {
-    thread::scope(|scope| {
-        let client = scope.spawn(client);
-        let accepted = listener.accept().map(|(connection, _)| connection);
-        (accepted, client.join().unwrap())
-    })
-}
-
-/// `test` in `role`, with an address and a step to die at.
-fn at(test: &str, role: &str, address: &str, step: &str) -> Command {
-    let mut command = command(test, role);
-    command.env("ADDRESS", address).env("MP_STEP", step);
-    command
-}
-
-fn address() -> Address {
-    Address::from(std::env::var("ADDRESS").unwrap())
-}
-
-fn key() -> Key {
-    Key::new("the key of these tests")
-}
 
 #[test]
 fn smoke() {
@@ -415,95 +364,6 @@ fn many_who_find_a_stale_file_at_once_leave_one_listener() {
             assert!(!is_there(&place.socket()));
         }
     });
-}
-
-#[test]
-fn a_client_killed_at_any_step_is_an_error_and_the_listener_goes_on() {
-    if role().is_some() {
-        let mut connection = connect(address(), key()).unwrap();
-        let _ = connection.recv::<u8>();
-        return;
-    }
-    let test = "a_client_killed_at_any_step_is_an_error_and_the_listener_goes_on";
-    if !steps_or_say(mp_pipe_steps(), test) {
-        return;
-    }
-    guarded(|| {
-        for (protocol, steps) in [("pipe.connect", 1..=6)] {
-            for step in steps {
-                let place = Place::new("client-death");
-                let path = place.socket().display().to_string();
-                let mut listener = Listener::bind(path.as_str(), key()).unwrap();
-                let mut client = Role::start(at(test, "client", &path, &format!("{protocol}:{step}")));
-                match step {
-                    // It left without a word: nothing is said of it.
-                    1 => {
-                        client.wait();
-                        assert!(listener.accept_timeout(Duration::from_millis(1)).unwrap().is_none());
-                    }
-                    // It had not proved anything.
-                    2 | 3 => {
-                        let error = listener.accept().unwrap_err();
-                        assert!(matches!(error, AcceptError::Gone(_)), "step {step}: {error}");
-                    }
-                    // It is in, or died while it was let in; either way its death is known at once.
-                    _ => match listener.accept() {
-                        Ok((mut connection, _)) => {
-                            assert!(connection.recv::<u8>().unwrap_err().is_disconnected());
-                            until("sending fails", || connection.send(1).is_err());
-                        }
-                        Err(error) => assert!(matches!(error, AcceptError::Gone(_)), "step {step}: {error}"),
-                    },
-                }
-                client.wait();
-                let (ours, theirs) = meet(&mut listener, || connect(path.as_str(), key()));
-                assert!(ours.is_ok() && theirs.is_ok(), "step {step}");
-            }
-        }
-    });
-}
-
-#[test]
-fn a_listener_killed_at_any_step_is_an_error_at_the_client() {
-    if role().is_some() {
-        let mut listener = Listener::bind(address(), key()).unwrap();
-        say("listening");
-        let (mut connection, _) = listener.accept().unwrap();
-        let _ = connection.recv::<u8>();
-        return;
-    }
-    let test = "a_listener_killed_at_any_step_is_an_error_at_the_client";
-    if !steps_or_say(mp_pipe_steps(), test) {
-        return;
-    }
-    guarded(|| {
-        for (protocol, steps) in [("pipe.accept", 1..=6)] {
-            for step in steps {
-                let place = Place::new("listener-death");
-                let path = place.socket().display().to_string();
-                let mut other = Role::start(at(test, "listener", &path, &format!("{protocol}:{step}")));
-                other.expect("listening");
-                match connect(path.as_str(), key()) {
-                    Err(error) => {
-                        assert!(matches!(error, ConnectError::Gone), "step {step}: {error}");
-                        assert!(step < 6, "step {step}: the connection had been handed over");
-                    }
-                    Ok(mut connection) => {
-                        assert_eq!(step, 6);
-                        assert!(connection.recv::<u8>().unwrap_err().is_disconnected());
-                    }
-                }
-                other.wait();
-                // Its file is cleared.
-                drop(Listener::bind(path.as_str(), key()).unwrap());
-            }
-        }
-    });
-}
-
-/// Whether this build kills at steps.
-fn mp_pipe_steps() -> bool {
-    cfg!(mp_steps)
 }
 
 #[test]

@@ -155,9 +155,9 @@ fn a_sleeping_sender_learns_that_the_receiver_was_killed() {
         let (mut kept, sent) = pipe().unwrap();
         let mut child = second("a_sleeping_sender_learns_that_the_receiver_was_killed", "child", &sent);
         child.expect("here");
-        while kept.try_send([1_u64; 16]).is_ok() {}
+        while kept.try_send(vec![1_u64; 16]).is_ok() {}
         thread::scope(|scope| {
-            let waits = scope.spawn(|| kept.send([2_u64; 16]));
+            let waits = scope.spawn(|| kept.send(vec![2_u64; 16]));
             child.kill();
             let error = waits.join().unwrap().unwrap_err();
             assert!(matches!(error, SendError::Disconnected(value) if value == [2; 16]));
