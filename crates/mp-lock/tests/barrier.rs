@@ -67,7 +67,10 @@ fn the_action_runs_once_a_turn_before_anyone_passes() {
         let runs = AtomicU32::new(0);
         for turn in 1..=20 {
             all(PARTIES, || {
-                barrier.wait_with(|| drop(runs.fetch_add(1, SeqCst))).unwrap();
+                let act = || {
+                    runs.fetch_add(1, SeqCst);
+                };
+                barrier.wait_with(act).unwrap();
                 assert_eq!(runs.load(SeqCst), turn);
             });
         }

@@ -2,16 +2,20 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
-use mp_lock::{AcquireTimeoutError, Lock, TryAcquireError, give, take};
-use mp_test::{Role, command, guarded, hear, role, say};
+mod help;
+
+use help::given;
+use mp_lock::{
+    AcquireTimeoutError, Barrier, BoundedSemaphore, Condition, Event, Lock, Mutex, Once, RLock, Semaphore,
+    TryAcquireError, take,
+};
+use mp_test::{Role, guarded, hear, role, say};
 use serde::Serialize;
 use std::time::Duration;
 
 /// Starts `test` in a second process, with `value` for it to take.
 fn second<T: Serialize + 'static>(test: &str, value: &T) -> Role {
-    let mut command = command(test, "second");
-    give(&mut command, "value", value).unwrap();
-    Role::start(command)
+    help::start(test, "second", value)
 }
 
 #[test]
@@ -86,12 +90,65 @@ fn two_processes_fighting_lose_no_turn() {
 fn another_kind_of_handle_is_refused() {
     if role().is_some() {
         let error = take::<Lock>("value").unwrap_err();
-        assert!(error.to_string().contains("expected"), "{error}");
+        assert!(error.to_string().contains("Lock"), "{error}");
         return;
     }
     guarded(|| {
         let format = mp_shm::Format::plain(*b"TEST", 1);
         let segment = mp_shm::Segment::create(format, 64).unwrap();
         assert!(second("another_kind_of_handle_is_refused", &segment).wait().success());
+    });
+}
+
+#[test]
+fn every_type_is_the_same_thing_in_both() {
+    type All = (Event, Semaphore, BoundedSemaphore, Barrier, RLock, Mutex<[i32; 3]>, Condition, Once);
+    fn all() -> std::io::Result<All> {
+        let waits = (Event::new()?, Semaphore::new(3)?, BoundedSemaphore::new(2)?, Barrier::new(2)?);
+        Ok((
+            waits.0,
+            waits.1,
+            waits.2,
+            waits.3,
+            RLock::new()?,
+            Mutex::new([1, 2, 3])?,
+            Condition::new()?,
+            Once::new()?,
+        ))
+    }
+    if role().is_some() {
+        let (event, semaphore, bounded, barrier, rlock, mutex, condition, once): All = given();
+        semaphore.acquire().forget();
+        bounded.acquire().forget();
+        once.call_once(|| {}).unwrap();
+        let nested = (rlock.acquire().unwrap(), rlock.acquire().unwrap());
+        mutex.acquire().unwrap().set([4, 5, 6]);
+        event.set();
+        barrier.wait().unwrap();
+        assert_eq!(hear().as_deref(), Some("release"));
+        drop(nested);
+        let mut guard = mutex.acquire().unwrap();
+        say("waiting");
+        while guard.get() != [7, 8, 9] {
+            condition.wait(&mut guard).unwrap();
+        }
+        return;
+    }
+    guarded(|| {
+        let everything = all().unwrap();
+        let mut other = second("every_type_is_the_same_thing_in_both", &everything);
+        let (event, semaphore, bounded, barrier, rlock, mutex, condition, once) = everything;
+        event.wait();
+        barrier.wait().unwrap();
+        assert_eq!((semaphore.available_permits(), bounded.available_permits()), (2, 1));
+        assert!(once.is_completed());
+        assert!(matches!(rlock.try_acquire(), Err(TryAcquireError::Held)));
+        assert_eq!(mutex.acquire().unwrap().get(), [4, 5, 6]);
+        other.tell("release");
+        drop(rlock.acquire().unwrap());
+        other.expect("waiting");
+        mutex.acquire().unwrap().set([7, 8, 9]);
+        condition.notify_one();
+        assert!(other.wait().success());
     });
 }

@@ -1,0 +1,50 @@
+//! `Once` within one process.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+use mp_lock::{LockError, Once};
+use mp_test::guarded;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+
+#[test]
+fn smoke() {
+    guarded(|| {
+        let (once, runs) = (Once::new().unwrap(), AtomicU32::new(0));
+        assert!(!once.is_completed());
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    let run = || {
+                        runs.fetch_add(1, SeqCst);
+                    };
+                    once.call_once(run).unwrap();
+                    assert_eq!(runs.load(SeqCst), 1, "when it returns, it is done");
+                });
+            }
+        });
+        assert!(once.clone().is_completed());
+        assert_eq!(format!("{once:?}"), "Once { completed: true, .. }");
+    });
+}
+
+#[test]
+fn a_runner_that_panics_has_not_done_it() {
+    guarded(|| {
+        let once = Once::new().unwrap();
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            once.call_once(|| std::panic::resume_unwind(Box::new("no")))
+        }));
+        assert!(outcome.is_err() && !once.is_completed());
+        once.call_once(|| {}).unwrap();
+        assert!(once.is_completed());
+    });
+}
+
+#[test]
+fn calling_it_from_inside_is_an_error() {
+    guarded(|| {
+        let once = Once::new().unwrap();
+        once.call_once(|| assert_eq!(once.call_once(|| {}), Err(LockError::AlreadyHeld))).unwrap();
+        assert!(once.is_completed());
+    });
+}
