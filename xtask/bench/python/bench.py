@@ -1,4 +1,4 @@
-"""Python's multiprocessing, measured as the meter of the bench does: bench.py WHAT BUDGET BATCH MOST_OPS.
+"""Python's multiprocessing, measured as the meter of the bench does: bench.py PARENT WHAT BUDGET BATCH MOST_OPS.
 
 Prints one line of JSON: nanoseconds of one operation for each batch, operations, nanoseconds of CPU.
 """
@@ -11,7 +11,7 @@ import sys
 import time
 
 
-def die_with_parent():
+def die_with_parent(parent=None):
     """As the other processes of the bench do: nothing is left when a run is interrupted."""
     try:
         import ctypes
@@ -19,6 +19,8 @@ def die_with_parent():
         ctypes.CDLL(None).prctl(1, 9)
     except (ImportError, AttributeError, OSError):
         pass  # the watchdog is still there
+    if parent is not None and os.getppid() != parent:
+        sys.exit("the parent died meanwhile")
 
 
 def pin(side):
@@ -201,8 +203,9 @@ WHAT = {
 }
 
 if __name__ == "__main__":
-    die_with_parent()
+    parent, what, budget, batch, most_ops = sys.argv[1:]
+    die_with_parent(int(parent))
     pin(0)
-    loop, end = WHAT[sys.argv[1]]()
-    measure(loop, float(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4]))
+    loop, end = WHAT[what]()
+    measure(loop, float(budget), float(batch), int(most_ops))
     end()

@@ -22,5 +22,5 @@ pub(super) fn finish(process: Process<Result<(), RemoteError>>) -> Measured {
 
 fn serve<const N: usize, L: Link<N>>(mut end: L) -> Result<(), RemoteError> {
     let served = cores::pin_second().and_then(|()| link::serve::<N>(&mut end));
-    Ok(served.map_err(|failure| std::io::Error::other(failure))?)
+    Ok(served.map_err(std::io::Error::other)?)
 }
