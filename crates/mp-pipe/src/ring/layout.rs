@@ -66,12 +66,14 @@ pub enum Direction {
     Back,
 }
 
+/// How many of the file's offsets each direction has: 64 TiB, more than any machine's memory.
+pub(super) const SHARE: u64 = 1 << 46;
+
 impl Direction {
     pub(super) const fn share(self) -> u64 {
         match self {
             Direction::There => 0,
-            // 64 TiB: more than any machine's memory.
-            Direction::Back => 1 << 46,
+            Direction::Back => SHARE,
         }
     }
 }

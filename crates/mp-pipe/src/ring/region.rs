@@ -160,6 +160,20 @@ impl Ring {
         Ok(Some(index))
     }
 
+    /// After a writer died: gives back what it may have allocated for a region that the table does not name. Does nothing
+    /// when there is nothing.
+    pub fn mend_writer(&self) {
+        let end = match self.regions().checked_sub(1).map(|last| self.entry(last)) {
+            None => self.base,
+            Some(last) => last.offset.saturating_add(last.size),
+        };
+        let limit = self.base.saturating_add(SHARE);
+        if (self.base..limit).contains(&end) {
+            // Failing to give memory back costs memory, nothing else.
+            let _ = self.memory().give_back(end, limit - end);
+        }
+    }
+
     /// The reader goes on to region `next`; everything before it is given back.
     pub(super) fn leave_region(&self, next: u64) {
         self.word(REGION).store(next, Relaxed);

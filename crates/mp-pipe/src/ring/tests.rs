@@ -82,6 +82,18 @@ fn a_pipe_s_ring_is_a_queue() {
 }
 
 #[test]
+fn a_ring_that_calms_down_still_has_room_for_what_is_written() {
+    for length in [10, 20_000, 100_000, 300_000] {
+        let (ring, mut writer, mut reader) = (ring(), WriterCache::default(), ReaderCache::default());
+        for round in 0..1500 {
+            let bytes = if round == 0 { vec![1; 3_000_000] } else { vec![2; length] };
+            write(&ring, &mut writer, Growth::WhenEmpty, &bytes).unwrap();
+            assert!(read(&ring, &mut reader) == Some(bytes), "{length} bytes, round {round}");
+        }
+    }
+}
+
+#[test]
 fn the_bound_counts_messages() {
     let (ring, mut writer, mut reader) = (ring(), WriterCache::default(), ReaderCache::default());
     let record = Record { encoding: Encoding::BYTES, bytes: b"x", handles: 0 };

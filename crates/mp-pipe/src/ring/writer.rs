@@ -120,7 +120,7 @@ impl Ring {
             }
             self.move_on(cache, wanted, tail)?;
         } else if size > SMALL_REGION && wanted < size && self.calmed_down(cache, published) {
-            self.move_on(cache, SMALL_REGION, tail)?;
+            self.move_on(cache, wanted, tail)?;
         } else if !self.has_room(cache, tail, total) {
             if !cache.region.as_ref().is_some_and(Region::is_ring) {
                 // A dedicated region is used up by its one message.
