@@ -5,104 +5,82 @@
 //! | producer | the put lock | checks closed and bound, sends handles, writes and publishes the record |
 //! | consumer | the get lock | copies the record out, commits the take, receives its handles |
 //! | closer | the put lock | sets `closed`: afterwards nothing more gets in |
-//! | whoever finds it idle | the get lock, then tries the put lock | gives large regions back |
+//! | a consumer that finds nothing | the get lock, then tries the put lock | gives large regions back, discards strays |
+//!
+//! | word | set by | meaning |
+//! | --- | --- | --- |
+//! | `bound` | the creator | how many messages it holds; `u64::MAX` without a bound |
+//! | `closed` | a closer | 1: nothing more gets in. Never cleared |
+//! | `departures` | whoever drops an end | changes when an end was dropped: the lifelines are worth a look |
+//! | `strays` | producers, consumers | 1: handles may lie in the socket that no record asks for |
 //!
 //! Invariants:
 //! 1. Encoding and decoding, which run users' code, happen outside of the locks; under them nobody sleeps or allocates
 //!    without bound. So a lock is held for a copy, and "empty" and "full" are exact.
 //! 2. The ring says what is inside (see its page); a death under a lock leaves it whole. The next owner of the get
-//!    lock finishes giving back memory; the put lock needs no repair.
+//!    lock finishes giving back memory, the next one of the put lock gives back what the dead one had only prepared.
 //! 3. Who may sleep sets the sleep word, passes a process-wide barrier, and looks again; who published looks at the word after.
 //!    Several may sleep on one word and one is woken: he sets the word again before he looks, since he cannot know
-//!    whether he was the only one, and passes the wake on when something is left. A wake that died with the woken one is
-//!    made good within a slice.
+//!    whether he was the only one, and passes the wake on when something is left, however his own operation ends. A wake
+//!    that died with the woken one is made good within a slice.
 //! 4. Handles go over a socket: the number is advanced first, so that a dead producer's is never used again; they are sent
 //!    before the record is published, and received after the take was committed. A receiver discards lower numbers.
-//! 5. The two ends of that socket are the lifelines: producers hold one, consumers the other, a whole queue both.
+//! 5. Handles that were sent for a record that never came are strays. They keep the socket full and lifelines of other
+//!    queues alive, so they are discarded as soon as a consumer finds the queue empty: with both locks held and nothing
+//!    inside, all that lies in the socket is stray.
+//! 6. The two ends of that socket are the lifelines: producers hold one, consumers the other, a whole queue both. An end
+//!    is closed first and `departures` counted after, so who sees the count sees the hang-up.
+//! 7. The get lock is taken before the put lock, and the put lock then only tried: no order of deaths makes a circle.
 
-use crate::error::{GetError, PutError};
+use crate::wait::Wait;
 use mp_core::deadline::{Deadline, SLICE};
-use mp_core::handle::{Handle, Handles};
-use mp_core::park::{self, Spin};
-use mp_core::wire::Message;
-use mp_core::{EncodeError, Encoding};
+use mp_core::park;
 use mp_lock::raw::{Acquired, RawLockError, RobustMutex};
 use mp_pipe::packet::{self, Inbox};
-use mp_pipe::ring::{Direction, Growth, Head, ReaderCache, Record, Ring, Table, WriteError, WriterCache};
+use mp_pipe::ring::{Direction, ReaderCache, Ring, Table, WriterCache};
 use mp_shm::{Format, Growable, HEADER, Mapping};
-use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Mutex, TryLockError};
+use std::time::Duration;
+use std::{fmt, io};
 
 pub(crate) const FORMAT: Format = Format::plain(*b"QUEU", 1);
 
 const CONTROL: usize = HEADER + Table::Long.fixed();
-const PUT_LOCK: usize = CONTROL;
-const GET_LOCK: usize = CONTROL + 128;
+pub(crate) const PUT_LOCK: usize = CONTROL;
+pub(crate) const GET_LOCK: usize = CONTROL + 128;
 const BOUND: usize = CONTROL + 256;
 const CLOSED: usize = CONTROL + 264;
+const DEPARTURES: usize = CONTROL + 268;
+const STRAYS: usize = CONTROL + 272;
 pub(crate) const FIXED: usize = Table::Long.fixed() + 384;
 const _: () = assert!(RobustMutex::SIZE <= 128);
 
-/// A producer asks the kernel whether a consumer still lives when the last answer is older than so many ticks.
-const FRESH: u64 = 1 << 17;
-
 /// "At once" still waits so long for a lock, which nobody holds longer than a copy takes, unless it was stopped.
-const AT_ONCE: std::time::Duration = SLICE;
+const AT_ONCE: Duration = SLICE;
 
 /// What is left large after an idle slice is given back.
 const IDLE_KEEPS: u64 = 1 << 20;
 
-/// Why nothing was put; the value is put back around it by the caller.
-#[derive(Debug)]
-pub(crate) enum Refused {
-    TimedOut,
-    Closed,
-    Disconnected,
-    TooManyHandles,
-    TooLong,
-    Encode(EncodeError),
-    Io(io::Error),
-}
-
-impl Refused {
-    /// The error that gives `value` back; `Err` for a time-out, which callers name differently.
-    pub(crate) fn with<T>(self, value: T) -> Result<PutError<T>, T> {
-        Ok(match self {
-            Refused::TimedOut => return Err(value),
-            Refused::Closed => PutError::Closed(value),
-            Refused::Disconnected => PutError::Disconnected(value),
-            Refused::TooManyHandles => PutError::TooManyHandles(value),
-            Refused::TooLong => PutError::TooLong(value),
-            Refused::Encode(error) => PutError::Encode(value, error),
-            Refused::Io(error) => PutError::Io(value, error),
-        })
-    }
-}
-
-/// A message as it was taken, not yet decoded.
-#[derive(Debug)]
-pub(crate) struct Taken {
-    pub(crate) encoding: Encoding,
-    pub(crate) handles: Vec<OwnedFd>,
-}
-
 #[derive(Debug)]
 pub(crate) struct Core {
-    ring: Ring,
-    bound: u64,
+    pub(crate) ring: Ring,
+    pub(crate) bound: u64,
     /// What this process remembers of either side. Used under the shared lock of that side, so never contended; a child
     /// forked while another thread held one goes without.
-    writer: Mutex<WriterCache>,
-    reader: Mutex<ReaderCache>,
-    /// When consumers were last known to live.
-    alive_at: AtomicU64,
+    pub(crate) writer: Mutex<WriterCache>,
+    pub(crate) reader: Mutex<ReaderCache>,
+    /// When consumers were last known to live, and how many departures there had been.
+    pub(crate) alive_at: AtomicU64,
+    pub(crate) departures_seen: AtomicU32,
+    /// Whether handles went through here: see [`Core::end_dropped`].
+    pub(crate) carried: AtomicBool,
 }
 
 /// One of the two shared locks, held.
-struct Held<'a>(RobustMutex<'a>);
+pub(crate) struct Held<'a>(RobustMutex<'a>);
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
@@ -139,7 +117,16 @@ impl Core {
     fn over(memory: Growable, bound: u64) -> Core {
         let ring = Ring::new(memory, HEADER, Direction::There, Table::Long);
         ring.join();
-        Core { ring, bound, writer: Mutex::default(), reader: Mutex::default(), alive_at: AtomicU64::new(0) }
+        Core {
+            ring,
+            bound,
+            writer: Mutex::default(),
+            reader: Mutex::default(),
+            // As long ago as can be: the first look is never spared.
+            alive_at: AtomicU64::new(1 << 63),
+            departures_seen: AtomicU32::new(0),
+            carried: AtomicBool::new(false),
+        }
     }
 
     pub(crate) fn memory(&self) -> &Growable {
@@ -152,6 +139,20 @@ impl Core {
 
     fn closed(&self) -> &AtomicU32 {
         self.fixed().atomic_u32(CLOSED)
+    }
+
+    fn departures_word(&self) -> &AtomicU32 {
+        self.fixed().atomic_u32(DEPARTURES)
+    }
+
+    /// One when handles may lie in the socket that no record asks for.
+    pub(crate) fn strays(&self) -> &AtomicU32 {
+        self.fixed().atomic_u32(STRAYS)
+    }
+
+    /// Changes when an end was dropped somewhere: then the lifelines are worth a look.
+    pub(crate) fn departures(&self) -> u32 {
+        self.departures_word().load(Acquire)
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -167,195 +168,46 @@ impl Core {
         (self.bound != u64::MAX).then_some(self.bound)
     }
 
-    fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
         self.len() < self.bound
     }
 
-    fn lock(&self, which: usize, deadline: Deadline) -> Result<Held<'_>, RawLockError> {
+    pub(crate) fn lock(&self, which: usize, deadline: Deadline) -> Result<Held<'_>, RawLockError> {
         let mutex = RobustMutex::at(self.fixed(), which);
         let acquired = mutex.lock(deadline)?;
+        let held = Held(mutex);
         if acquired == Acquired::OwnerDied {
-            if which == GET_LOCK {
-                self.ring.mend_reader();
-            }
-            mutex.mark_consistent();
+            self.mend(which);
+            held.0.mark_consistent();
         }
-        Ok(Held(mutex))
+        Ok(held)
     }
 
-    /// Puts an encoded message. `socket` is the producers' end of the lifelines; it is `watched` when the handle holds only
-    /// that end, so that it can be seen cut.
-    pub(crate) fn put(
-        &self,
-        message: Message<'_>,
-        socket: &Handle,
-        watched: bool,
-        deadline: Deadline,
-    ) -> Result<(), Refused> {
-        if watched && self.consumers_gone(socket) {
-            return Err(Refused::Disconnected);
-        }
-        let handles = u16::try_from(message.handles.len()).map_err(|_| Refused::TooManyHandles)?;
-        let record = Record { encoding: message.encoding, bytes: message.bytes, handles };
-        let mut wait = Wait::default();
-        while !self.put_once(record, &message.handles, socket, deadline)? {
-            if deadline.passed() {
-                return Err(Refused::TimedOut);
-            }
-            wait.sleep(self.ring.writer_asleep(), deadline, || self.has_room() || self.is_closed());
-            if watched && packet::hung_up(socket) {
-                return Err(Refused::Disconnected);
-            }
-        }
-        self.wake(self.ring.reader_asleep());
-        if wait.slept && self.has_room() {
-            self.wake(self.ring.writer_asleep());
-        }
-        message.handles.sent();
-        Ok(())
+    fn lock_if_free(&self, which: usize) -> Option<Held<'_>> {
+        self.lock(which, Deadline::after(Duration::ZERO)).ok()
     }
 
-    /// False when the queue is full.
-    #[inline]
-    fn put_once(
-        &self,
-        record: Record<'_>,
-        handles: &Handles,
-        socket: &Handle,
-        deadline: Deadline,
-    ) -> Result<bool, Refused> {
-        let held = self.lock_for_put(deadline)?;
-        mp_core::step!("queue.put", 1);
-        if self.is_closed() {
-            return Err(Refused::Closed);
-        }
-        let send_handles = |number| {
-            let fds: Vec<BorrowedFd<'_>> = handles.fds().collect();
-            packet::send_handles(socket, number, &fds)
-        };
-        let written = with_cache(&self.writer, |cache| {
-            self.ring.write(cache, Growth::Always, self.bound, record, send_handles)
-        });
-        mp_core::step!("queue.put", 2);
-        drop(held);
-        mp_core::step!("queue.put", 3);
-        match written {
-            Ok(()) => Ok(true),
-            Err(WriteError::Full) if self.bound == u64::MAX => Err(Refused::Io(io::Error::new(
-                io::ErrorKind::OutOfMemory,
-                "the queue has more regions than its table counts",
-            ))),
-            Err(WriteError::Full) => Ok(false),
-            Err(WriteError::TooLong) => Err(Refused::TooLong),
-            Err(WriteError::Io(error)) => Err(match error.kind() {
-                io::ErrorKind::QuotaExceeded => Refused::TooManyHandles,
-                io::ErrorKind::BrokenPipe => Refused::Disconnected,
-                _ => Refused::Io(error),
-            }),
+    /// Finishes what a dead owner of the lock may have left half-done; may itself be begun again.
+    #[cold]
+    fn mend(&self, which: usize) {
+        if which == GET_LOCK {
+            self.ring.mend_reader();
+        } else {
+            self.strays().store(1, Relaxed);
+            self.ring.mend_writer();
         }
     }
 
-    fn lock_for_put(&self, deadline: Deadline) -> Result<Held<'_>, Refused> {
-        match self.lock(PUT_LOCK, lock_deadline(deadline)) {
-            Ok(held) => Ok(held),
-            Err(RawLockError::TimedOut) => Err(Refused::TimedOut),
-            Err(error) => Err(Refused::Io(error.into())),
-        }
-    }
-
-    fn consumers_gone(&self, socket: &Handle) -> bool {
-        let now = park::ticks();
-        if now.wrapping_sub(self.alive_at.load(Relaxed)) <= FRESH {
-            return false;
-        }
-        self.alive_at.store(now, Relaxed);
-        packet::hung_up(socket)
-    }
-
-    /// Takes the next message, its bytes appended to `bytes`; `None` when the time is over. `watched` as in
-    /// [`put`](Core::put), of the consumers' end.
-    pub(crate) fn get(
-        &self,
-        socket: &Handle,
-        watched: bool,
-        deadline: Deadline,
-        bytes: &mut Vec<u8>,
-    ) -> Result<Option<Taken>, GetError> {
-        let mut wait = Wait::default();
-        let mut last_look = None;
-        loop {
-            if !self.ring.is_empty()
-                && let Some(taken) = self.get_once(socket, deadline, bytes)?
-            {
-                self.wake(self.ring.writer_asleep());
-                if wait.slept && !self.ring.is_empty() {
-                    self.wake(self.ring.reader_asleep());
-                }
-                return Ok(Some(taken));
-            }
-            // The news first, then one more look: what was put before is in the ring by then.
-            if let Some(news) = last_look.take() {
-                return Err(news);
-            }
-            last_look = self.end_of_queue(socket, watched);
-            if last_look.is_some() {
-                continue;
-            }
-            if deadline.passed() {
-                return Ok(None);
-            }
-            let idle =
-                wait.sleep(self.ring.reader_asleep(), deadline, || !self.ring.is_empty() || self.is_closed());
-            if idle {
-                self.give_back();
-            }
-        }
-    }
-
-    fn end_of_queue(&self, socket: &Handle, watched: bool) -> Option<GetError> {
-        if self.is_closed() {
-            return Some(GetError::Closed);
-        }
-        (watched && packet::hung_up(socket)).then_some(GetError::Disconnected)
-    }
-
-    /// `None` when another consumer was faster.
-    fn get_once(
-        &self,
-        socket: &Handle,
-        deadline: Deadline,
-        bytes: &mut Vec<u8>,
-    ) -> Result<Option<Taken>, GetError> {
-        let held = match self.lock(GET_LOCK, lock_deadline(deadline)) {
-            Ok(held) => held,
-            Err(RawLockError::TimedOut) => return Ok(None),
-            Err(error) => return Err(GetError::Io(error.into())),
-        };
-        mp_core::step!("queue.get", 1);
-        let taken = with_cache(&self.reader, |cache| self.take(cache, socket, bytes));
-        mp_core::step!("queue.get", 2);
-        drop(held);
-        mp_core::step!("queue.get", 3);
-        taken
-    }
-
-    #[inline]
-    fn take(
-        &self,
-        cache: &mut ReaderCache,
-        socket: &Handle,
-        bytes: &mut Vec<u8>,
-    ) -> Result<Option<Taken>, GetError> {
-        let Some(head) = self.ring.peek(cache).map_err(GetError::Io)? else { return Ok(None) };
-        self.ring.copy_to(cache, &head, bytes).map_err(GetError::Io)?;
-        self.ring.commit(cache, &head);
-        let handles = receive_handles(&head, socket)?;
-        Ok(Some(Taken { encoding: head.encoding, handles }))
+    /// What `Debug` of its handles shows.
+    pub(crate) fn describe(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct(name);
+        out.field("len", &self.len()).field("bound", &self.bound()).field("closed", &self.is_closed());
+        out.finish()
     }
 
     /// After publishing or taking: wakes one sleeper, if there may be any.
     #[inline]
-    fn wake(&self, word: &AtomicU32) {
+    pub(crate) fn wake(&self, word: &AtomicU32) {
         // On x86-64 the unlock before this was a full barrier already; elsewhere the sleeper's process-wide one is.
         self.ring.barrier_before_look();
         if word.load(Relaxed) != 0 && word.swap(0, AcqRel) != 0 {
@@ -363,8 +215,16 @@ impl Core {
         }
     }
 
-    /// Wakes everybody: the queue was closed, or a lifeline was cut.
-    pub(crate) fn wake_all(&self) {
+    /// After an operation that slept, however it ended: the one wake it got may have been meant for others as well.
+    #[inline]
+    pub(crate) fn pass_on(&self, wait: &Wait, word: &AtomicU32, something_left: impl Fn() -> bool) {
+        if wait.slept && something_left() {
+            self.wake(word);
+        }
+    }
+
+    /// Wakes everybody: the queue was closed, or an end was dropped.
+    fn wake_all(&self) {
         for word in [self.ring.reader_asleep(), self.ring.writer_asleep()] {
             word.store(0, Release);
             park::wake(word, u32::MAX);
@@ -380,36 +240,73 @@ impl Core {
         Ok(())
     }
 
+    /// An end was closed in this process: perhaps the last one. Who was killed before is noticed within a slice.
+    pub(crate) fn end_dropped(&self) {
+        self.departures_word().fetch_add(1, Release);
+        self.wake_all();
+        if self.carried.load(Relaxed) {
+            // Sockets that travel through each other (a queue put into itself) keep each other alive; the kernel looks
+            // for such circles when some socket is closed, which the last copy of one inside of a circle never is.
+            drop(packet::pair());
+        }
+    }
+
     /// The queue was idle for a slice: large regions go back. Not worth waiting for anybody.
-    fn give_back(&self) {
-        let Ok(_get) = self.lock(GET_LOCK, Deadline::after(std::time::Duration::ZERO)) else { return };
+    pub(crate) fn give_back<F: AsFd>(&self, socket: F) {
+        let Some(get) = self.lock_if_free(GET_LOCK) else { return };
         with_cache(&self.reader, |reader| {
-            if reader.region_size() < IDLE_KEEPS || !self.ring.is_empty() {
-                return;
+            // What another consumer, dead by now perhaps, has read out is left first.
+            let known = self.ring.release_left_regions(reader);
+            if known.is_ok() && reader.region_size() >= IDLE_KEEPS {
+                self.leave_large_region(reader);
             }
-            let Ok(_put) = self.lock(PUT_LOCK, Deadline::after(std::time::Duration::ZERO)) else { return };
+        });
+        // For the news of a producer's death, who left strays.
+        drop(self.lock_if_free(PUT_LOCK));
+        drop(get);
+        self.discard_strays(socket);
+    }
+
+    /// Under the get lock: when nothing is inside, the next message goes to a small region, and the one before is given back.
+    pub(crate) fn leave_large_region(&self, reader: &mut ReaderCache) {
+        if !self.ring.is_empty() {
+            return;
+        }
+        {
+            let Some(_put) = self.lock_if_free(PUT_LOCK) else { return };
             // Failing leaves the memory where it is, for the next time.
             let _ = with_cache(&self.writer, |writer| self.ring.shrink(writer));
-            let _ = self.ring.release_left_regions(reader);
-        });
+        }
+        let _ = self.ring.release_left_regions(reader);
     }
-}
 
-/// The handles of the message that was just taken.
-fn receive_handles(head: &Head, socket: &Handle) -> Result<Vec<OwnedFd>, GetError> {
-    if head.handles == 0 {
-        return Ok(Vec::new());
+    /// Closes handles that were sent for records that never came (invariant 5).
+    #[inline]
+    pub(crate) fn discard_strays<F: AsFd>(&self, socket: F) {
+        if self.strays().load(Relaxed) != 0 {
+            // Closed after the locks were given back: closing may take its time.
+            drop(self.take_strays(socket));
+        }
     }
-    Inbox::default().take(socket, head.sequence, head.handles.into()).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => GetError::HandlesLost,
-        io::ErrorKind::QuotaExceeded => GetError::TooManyHandles,
-        _ => GetError::Io(error),
-    })
+
+    #[cold]
+    fn take_strays<F: AsFd>(&self, socket: F) -> Option<Inbox> {
+        let _get = self.lock_if_free(GET_LOCK)?;
+        let _put = self.lock_if_free(PUT_LOCK)?;
+        if !self.ring.is_empty() {
+            return None;
+        }
+        let mut inbox = Inbox::default();
+        if inbox.drain(socket).is_ok() {
+            self.strays().store(0, Relaxed);
+        }
+        Some(inbox)
+    }
 }
 
 /// Runs `body` with what this process remembers; with nothing remembered where that is taken (a child forked at the wrong moment).
 #[inline]
-fn with_cache<C: Default, R>(cache: &Mutex<C>, body: impl FnOnce(&mut C) -> R) -> R {
+pub(crate) fn with_cache<C: Default, R>(cache: &Mutex<C>, body: impl FnOnce(&mut C) -> R) -> R {
     match cache.try_lock() {
         Ok(mut cache) => body(&mut cache),
         Err(TryLockError::Poisoned(poisoned)) => {
@@ -423,39 +320,9 @@ fn with_cache<C: Default, R>(cache: &Mutex<C>, body: impl FnOnce(&mut C) -> R) -
 }
 
 /// A lock is held for a copy's time only: even who wants no wait waits for that, but no longer when the holder is stopped.
-fn lock_deadline(deadline: Deadline) -> Deadline {
+pub(crate) fn lock_deadline(deadline: Deadline) -> Deadline {
     match deadline.left() {
         Some(left) if left < AT_ONCE => Deadline::after(AT_ONCE),
         _ => deadline,
-    }
-}
-
-/// One operation's way to sleep: spin, then slices.
-#[derive(Debug, Default)]
-struct Wait {
-    slept: bool,
-}
-
-impl Wait {
-    /// Sleeps until `ready`, at most a slice; true when a whole slice passed without.
-    #[cold]
-    fn sleep(&mut self, word: &AtomicU32, deadline: Deadline, ready: impl Fn() -> bool) -> bool {
-        thread_local! {
-            static SPIN: std::cell::RefCell<Spin> = std::cell::RefCell::default();
-        }
-        if SPIN.with_borrow_mut(|spin| spin.until(u32::MAX, &ready)) {
-            return false;
-        }
-        word.store(1, Relaxed);
-        park::heavy_barrier();
-        if ready() {
-            // The word stays set: at worst it costs the other side one wake for nobody.
-            return false;
-        }
-        park::sleep(word, 1, deadline.slice(SLICE));
-        self.slept = true;
-        // Others may sleep on the same word, and whoever woke this one has cleared it.
-        let woken = word.swap(1, AcqRel) == 0;
-        !woken && !ready()
     }
 }

@@ -1,0 +1,235 @@
+//! The methods that a whole queue shares with its halves, and how values become messages under them.
+
+use crate::core::Core;
+use crate::error::GetError;
+use crate::get::Taken;
+use crate::put::Refused;
+use mp_core::wire::{self, Encoding};
+use mp_core::{Deadline, Handle};
+use serde::{Serialize, de::DeserializeOwned};
+use std::borrow::Cow;
+use std::cell::RefCell;
+
+/// Buffers larger than this are not kept for the next message.
+const KEPT: usize = 1 << 20;
+
+thread_local! {
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Lends a buffer of this thread; taken out while in use, since encoding may itself use a queue.
+fn with_scratch<R>(body: impl FnOnce(&mut Vec<u8>) -> R) -> R {
+    let mut scratch = SCRATCH.take();
+    let result = body(&mut scratch);
+    if scratch.capacity() <= KEPT {
+        SCRATCH.set(scratch);
+    }
+    result
+}
+
+pub(crate) fn put<T: Serialize + 'static>(
+    core: &Core,
+    socket: &Handle,
+    watched: bool,
+    value: &T,
+    deadline: Deadline,
+) -> Result<(), Refused> {
+    with_scratch(|scratch| {
+        let message = wire::encode(value, scratch).map_err(Refused::Encode)?;
+        core.put(message, socket, watched, deadline)
+    })
+}
+
+pub(crate) fn get<T: DeserializeOwned + 'static>(
+    core: &Core,
+    socket: &Handle,
+    watched: bool,
+    deadline: Deadline,
+) -> Result<Option<T>, GetError> {
+    let decode = |taken: Taken, bytes: Cow<'_, [u8]>| {
+        wire::decode(taken.encoding, bytes, taken.handles).map(Some).map_err(GetError::Decode)
+    };
+    if Encoding::of::<T>() != Encoding::POSTCARD {
+        // The bytes are the value: they are copied once, into it.
+        let mut bytes = Vec::new();
+        return match core.get(socket, watched, deadline, &mut bytes)? {
+            Some(taken) => decode(taken, Cow::Owned(bytes)),
+            None => Ok(None),
+        };
+    }
+    with_scratch(|scratch| {
+        scratch.clear();
+        match core.get(socket, watched, deadline, scratch)? {
+            Some(taken) => decode(taken, Cow::Borrowed(scratch)),
+            None => Ok(None),
+        }
+    })
+}
+
+macro_rules! putting {
+    () => {
+        /// Puts `value`; waits while the queue is full, which a queue without a bound never is.
+        ///
+        /// When it returns, the value is in the queue, and stays there if this process dies.
+        ///
+        /// # Errors
+        ///
+        /// See [`PutError`]; the value comes back.
+        pub fn put(&self, value: T) -> Result<(), PutError<T>> {
+            match put(self.core(), self.put_end().socket(), Self::WATCHED, &value, Deadline::NEVER) {
+                Ok(()) => Ok(()),
+                Err(refused) => Err(refused.with(value).unwrap_or_else(PutError::Closed)),
+            }
+        }
+
+        /// Puts `value` if there is room now.
+        ///
+        /// # Errors
+        ///
+        /// [`Full`](TryPutError::Full) when not, else see [`PutError`]; the value comes back.
+        #[doc(alias = "put_nowait")]
+        pub fn try_put(&self, value: T) -> Result<(), TryPutError<T>> {
+            match put(
+                self.core(),
+                self.put_end().socket(),
+                Self::WATCHED,
+                &value,
+                Deadline::after(Duration::ZERO),
+            ) {
+                Ok(()) => Ok(()),
+                Err(refused) => Err(refused.with(value).map_or_else(TryPutError::Full, TryPutError::Failed)),
+            }
+        }
+
+        /// Puts `value`; waits for room at most `timeout`.
+        ///
+        /// # Errors
+        ///
+        /// [`TimedOut`](PutTimeoutError::TimedOut) when there was none, else see [`PutError`]; the value comes back.
+        pub fn put_timeout(&self, value: T, timeout: Duration) -> Result<(), PutTimeoutError<T>> {
+            self.put_in_time(value, Deadline::after(timeout))
+        }
+
+        /// As [`put_timeout`](Self::put_timeout), until `deadline`.
+        ///
+        /// # Errors
+        ///
+        /// As [`put_timeout`](Self::put_timeout).
+        pub fn put_deadline(&self, value: T, deadline: Instant) -> Result<(), PutTimeoutError<T>> {
+            self.put_in_time(value, Deadline::at(deadline))
+        }
+
+        fn put_in_time(&self, value: T, deadline: Deadline) -> Result<(), PutTimeoutError<T>> {
+            match put(self.core(), self.put_end().socket(), Self::WATCHED, &value, deadline) {
+                Ok(()) => Ok(()),
+                Err(refused) => {
+                    Err(refused.with(value).map_or_else(PutTimeoutError::TimedOut, PutTimeoutError::Failed))
+                }
+            }
+        }
+    };
+}
+
+macro_rules! getting {
+    () => {
+        /// Gets the next value; waits for it.
+        ///
+        /// # Errors
+        ///
+        /// See [`GetError`].
+        pub fn get(&self) -> Result<T, GetError> {
+            // Without a deadline the wait ends only with a value or an error.
+            get(self.core(), self.get_end().socket(), Self::WATCHED, Deadline::NEVER)?.ok_or(GetError::Closed)
+        }
+
+        /// Gets the next value if there is one now.
+        ///
+        /// # Errors
+        ///
+        /// [`Empty`](TryGetError::Empty) when not, else see [`GetError`].
+        #[doc(alias = "get_nowait")]
+        pub fn try_get(&self) -> Result<T, TryGetError> {
+            let now = Deadline::after(Duration::ZERO);
+            get(self.core(), self.get_end().socket(), Self::WATCHED, now)?.ok_or(TryGetError::Empty)
+        }
+
+        /// Gets the next value; waits for it at most `timeout`.
+        ///
+        /// # Errors
+        ///
+        /// [`TimedOut`](GetTimeoutError::TimedOut) when none came, else see [`GetError`].
+        pub fn get_timeout(&self, timeout: Duration) -> Result<T, GetTimeoutError> {
+            self.get_in_time(Deadline::after(timeout))
+        }
+
+        /// As [`get_timeout`](Self::get_timeout), until `deadline`.
+        ///
+        /// # Errors
+        ///
+        /// As [`get_timeout`](Self::get_timeout).
+        pub fn get_deadline(&self, deadline: Instant) -> Result<T, GetTimeoutError> {
+            self.get_in_time(Deadline::at(deadline))
+        }
+
+        fn get_in_time(&self, deadline: Deadline) -> Result<T, GetTimeoutError> {
+            get(self.core(), self.get_end().socket(), Self::WATCHED, deadline)?
+                .ok_or(GetTimeoutError::TimedOut)
+        }
+
+        /// Gets values until the queue is closed (or, on a [`Receiver`], its senders are gone) and drained.
+        pub fn iter(&self) -> impl Iterator<Item = Result<T, GetError>> + '_ {
+            std::iter::from_fn(|| match self.get() {
+                Err(GetError::Closed | GetError::Disconnected) => None,
+                other => Some(other),
+            })
+        }
+    };
+}
+
+macro_rules! looking {
+    () => {
+        /// How many values are inside. Others may change it at any time.
+        #[doc(alias = "qsize")]
+        #[must_use]
+        pub fn len(&self) -> usize {
+            usize::try_from(self.core().len()).unwrap_or(usize::MAX)
+        }
+
+        /// Whether no value is inside. Others may change it at any time.
+        #[doc(alias = "empty")]
+        #[must_use]
+        pub fn is_empty(&self) -> bool {
+            self.core().len() == 0
+        }
+
+        /// Whether a put would have to wait now. Others may change it at any time.
+        #[doc(alias = "full")]
+        #[must_use]
+        pub fn is_full(&self) -> bool {
+            self.core().bound().is_some_and(|bound| self.core().len() >= bound)
+        }
+
+        /// How many values it holds at most; `None` without a bound.
+        #[must_use]
+        pub fn bound(&self) -> Option<usize> {
+            self.core().bound().and_then(|bound| usize::try_from(bound).ok())
+        }
+
+        /// Closes the queue for everybody: nothing gets in any more; what is inside can still be got. Cannot be undone.
+        ///
+        /// # Errors
+        ///
+        /// When the queue's memory was damaged.
+        pub fn close(&self) -> io::Result<()> {
+            self.core().close()
+        }
+
+        /// Whether it was closed. Cannot become open again.
+        #[must_use]
+        pub fn is_closed(&self) -> bool {
+            self.core().is_closed()
+        }
+    };
+}
+
+pub(crate) use {getting, looking, putting};

@@ -1,0 +1,187 @@
+//! Putting: the producers' side of a [`Core`].
+
+use crate::core::{Core, Held, PUT_LOCK, lock_deadline, with_cache};
+use crate::error::PutError;
+use crate::wait::Wait;
+use mp_core::handle::{Handle, Handles};
+use mp_core::wire::Message;
+use mp_core::{Deadline, EncodeError, park};
+use mp_lock::raw::RawLockError;
+use mp_pipe::packet;
+use mp_pipe::ring::{Growth, Record, WriteError};
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// A producer asks the kernel whether a consumer still lives when the last answer is older than so many ticks, some tens of
+/// microseconds. An end that was dropped, not killed, is asked about at once.
+const FRESH: u64 = 1 << 17;
+
+/// Why nothing was put; the value is put back around it by the caller.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    TimedOut,
+    Closed,
+    Disconnected,
+    TooManyHandles,
+    TooLong,
+    Encode(EncodeError),
+    Io(io::Error),
+}
+
+impl Refused {
+    /// The error that gives `value` back; `Err` for a time-out, which callers name differently.
+    pub(crate) fn with<T>(self, value: T) -> Result<PutError<T>, T> {
+        Ok(match self {
+            Refused::TimedOut => return Err(value),
+            Refused::Closed => PutError::Closed(value),
+            Refused::Disconnected => PutError::Disconnected(value),
+            Refused::TooManyHandles => PutError::TooManyHandles(value),
+            Refused::TooLong => PutError::TooLong(value),
+            Refused::Encode(error) => PutError::Encode(value, error),
+            Refused::Io(error) => PutError::Io(value, error),
+        })
+    }
+}
+
+impl Core {
+    /// Puts an encoded message. `socket` is the producers' end of the lifelines; it is `watched` when the handle holds only
+    /// that end, so that it can be seen cut.
+    pub(crate) fn put(
+        &self,
+        message: Message<'_>,
+        socket: &Handle,
+        watched: bool,
+        deadline: Deadline,
+    ) -> Result<(), Refused> {
+        if !message.handles.is_empty() {
+            self.carried.store(true, Relaxed);
+        }
+        let mut wait = Wait::default();
+        let result = self.put_in_time(&message, socket, watched, deadline, &mut wait);
+        if result.is_ok() {
+            self.wake(self.ring.reader_asleep());
+        }
+        self.pass_on(&wait, self.ring.writer_asleep(), || self.has_room());
+        if result.is_ok() {
+            message.handles.sent();
+        }
+        result
+    }
+
+    #[inline]
+    fn put_in_time(
+        &self,
+        message: &Message<'_>,
+        socket: &Handle,
+        watched: bool,
+        deadline: Deadline,
+        wait: &mut Wait,
+    ) -> Result<(), Refused> {
+        let handles = u16::try_from(message.handles.len()).map_err(|_| Refused::TooManyHandles)?;
+        let record = Record { encoding: message.encoding, bytes: message.bytes, handles };
+        loop {
+            let departures = self.departures();
+            if watched && self.consumers_gone(socket, departures) {
+                return Err(Refused::Disconnected);
+            }
+            if self.put_once(record, &message.handles, socket, deadline)? {
+                return Ok(());
+            }
+            if deadline.passed() {
+                return Err(Refused::TimedOut);
+            }
+            wait.sleep(self.ring.writer_asleep(), deadline, || {
+                self.has_room() || self.is_closed() || self.departures() != departures
+            });
+        }
+    }
+
+    /// False when the queue is full.
+    #[inline]
+    fn put_once(
+        &self,
+        record: Record<'_>,
+        handles: &Handles,
+        socket: &Handle,
+        deadline: Deadline,
+    ) -> Result<bool, Refused> {
+        let held = self.lock_for_put(deadline)?;
+        mp_core::step!("queue.put", 1);
+        if self.is_closed() {
+            return Err(Refused::Closed);
+        }
+        let written = self.write_if_room(record, handles, socket);
+        mp_core::step!("queue.put", 2);
+        drop(held);
+        mp_core::step!("queue.put", 3);
+        written
+    }
+
+    /// Under the put lock. False when the queue is full.
+    #[inline]
+    fn write_if_room(&self, record: Record<'_>, handles: &Handles, socket: &Handle) -> Result<bool, Refused> {
+        match self.write(record, handles, socket) {
+            Err(WriteError::Full) if !self.has_room() => return Ok(false),
+            Err(WriteError::Full) => {}
+            other => return other.map_err(refused).map(|()| true),
+        }
+        // Either a consumer has just made room, or it is not that kind of room that is lacking. While the lock is held
+        // nobody else fills the queue, so a second try tells.
+        match self.write(record, handles, socket) {
+            Err(WriteError::Full) => Err(Refused::Io(io::Error::new(
+                io::ErrorKind::OutOfMemory,
+                "the queue has more regions than its table counts",
+            ))),
+            other => other.map_err(refused).map(|()| true),
+        }
+    }
+
+    #[inline]
+    fn write(&self, record: Record<'_>, handles: &Handles, socket: &Handle) -> Result<(), WriteError> {
+        let send_handles = |number| {
+            let fds: Vec<BorrowedFd<'_>> = handles.fds().collect();
+            // Some may have gone before the failure.
+            packet::send_handles(socket, number, &fds).inspect_err(|_| self.strays().store(1, Relaxed))
+        };
+        with_cache(&self.writer, |cache| {
+            self.ring.write(cache, Growth::Always, self.bound, record, send_handles)
+        })
+    }
+
+    fn lock_for_put(&self, deadline: Deadline) -> Result<Held<'_>, Refused> {
+        match self.lock(PUT_LOCK, lock_deadline(deadline)) {
+            Ok(held) => Ok(held),
+            Err(RawLockError::TimedOut) => Err(Refused::TimedOut),
+            Err(error) => Err(Refused::Io(error.into())),
+        }
+    }
+
+    /// Whether the lifeline is cut; `departures` as counted before.
+    #[inline]
+    fn consumers_gone(&self, socket: &Handle, departures: u32) -> bool {
+        let now = park::ticks();
+        let fresh = now.wrapping_sub(self.alive_at.load(Relaxed)) <= FRESH;
+        if fresh && departures == self.departures_seen.load(Relaxed) {
+            return false;
+        }
+        let gone = packet::hung_up(socket);
+        if !gone {
+            self.departures_seen.store(departures, Relaxed);
+            self.alive_at.store(now, Relaxed);
+        }
+        gone
+    }
+}
+
+fn refused(error: WriteError) -> Refused {
+    match error {
+        WriteError::Full => Refused::TimedOut,
+        WriteError::TooLong => Refused::TooLong,
+        WriteError::Io(error) => match error.kind() {
+            io::ErrorKind::QuotaExceeded => Refused::TooManyHandles,
+            io::ErrorKind::BrokenPipe => Refused::Disconnected,
+            _ => Refused::Io(error),
+        },
+    }
+}
