@@ -140,7 +140,8 @@ impl Spin {
     ///
     /// `peer_core` is the core on which the peer was last seen, [`u32::MAX`] where unknown.
     pub fn until(&mut self, peer_core: u32, mut done: impl FnMut() -> bool) -> bool {
-        if usable_cores() < 2 || peer_core == core() {
+        // A process that is bound to one core still spins for a peer that is known to run on another.
+        if peer_core == core() || (usable_cores() < 2 && peer_core == u32::MAX) {
             return done();
         }
         let probe = self.budget < Spin::LEAST;
