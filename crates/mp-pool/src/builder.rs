@@ -9,6 +9,9 @@ use mp_process::{Process, SpawnError, Task, cpu_count, routine::Routine};
 use serde::{Serialize, de::DeserializeOwned};
 use std::time::Duration;
 
+/// Between SIGTERM and SIGKILL.
+const GRACE: Duration = Duration::from_millis(200);
+
 /// Options of a pool; made by [`Pool::builder`].
 ///
 /// ```no_run
@@ -23,12 +26,19 @@ pub struct Builder {
     workers: usize,
     memory_limit: Option<u64>,
     task_timeout: Option<Duration>,
+    grace: Duration,
     initializer: Result<Initializer, SpawnError>,
 }
 
 impl Default for Builder {
     fn default() -> Builder {
-        Builder { workers: cpu_count(), memory_limit: None, task_timeout: None, initializer: Ok(None) }
+        Builder {
+            workers: cpu_count(),
+            memory_limit: None,
+            task_timeout: None,
+            grace: GRACE,
+            initializer: Ok(None),
+        }
     }
 }
 
@@ -54,7 +64,15 @@ impl Builder {
         self
     }
 
-    /// A function that each worker runs before its first task. When it fails in worker after worker, the pool breaks.
+    /// How long a worker whose task ran past its time-out may take to end after SIGTERM, before SIGKILL ends it; by default 200 ms.
+    /// Zero sends SIGKILL at once.
+    pub fn grace(mut self, grace: Duration) -> Builder {
+        self.grace = grace;
+        self
+    }
+
+    /// A function that each worker runs before its first task; what it returns is dropped, so a failure is a panic. When it fails in
+    /// worker after worker, the pool breaks: every task ends with [`TaskError::Broken`](crate::TaskError::Broken).
     pub fn initializer<F, Args>(mut self, function: F, args: Args) -> Builder
     where
         F: Task<Args>,
@@ -78,7 +96,8 @@ impl Builder {
         if let Some(bytes) = self.memory_limit {
             process = process.memory_limit(bytes);
         }
-        Pool::start(self.workers, Recipe { process, initializer: self.initializer? }, self.task_timeout)
+        let recipe = Recipe { process, initializer: self.initializer?, grace: self.grace };
+        Pool::start(self.workers, recipe, self.task_timeout)
     }
 }
 

@@ -23,6 +23,9 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 /// How many tasks or chunks may be at a worker at once.
 pub(crate) const ENTRIES: usize = 64;
 
+/// The most items in one chunk.
+pub(crate) const MOST_ITEMS: u32 = (1 << 24) - 1;
+
 const TASK: usize = 0;
 const STARTED: usize = 8;
 const CLAIMS: usize = 128;
@@ -142,8 +145,6 @@ mod tests {
     use super::*;
     use mp_shm::{Format, HEADER, Segment};
 
-    /// The most items that an entry's word can count.
-    const MOST_ITEMS: u32 = (1 << 24) - 1;
 
     fn block() -> Segment {
         Segment::create(Format::plain(*b"TEST", 1), SIZE).unwrap()

@@ -67,8 +67,10 @@ pub enum TaskError {
     },
     /// It ran longer than its time-out; its worker was killed and replaced.
     TimedOut,
-    /// The pool was terminated, or broke, before it was done.
+    /// The pool was terminated before it was done, or nobody wanted its result any more.
     Cancelled,
+    /// The pool broke: its workers could not be started, or its initializer failed in one after the other. This is the last reason.
+    Broken(String),
     /// The pool was closed: it takes no more tasks.
     Closed,
     /// The arguments cannot be encoded.
@@ -91,7 +93,8 @@ impl fmt::Display for TaskError {
             TaskError::Panicked(panic) => write!(f, "the task {panic}"),
             TaskError::WorkerDied { cause, .. } => write!(f, "the worker died under the task: {cause}"),
             TaskError::TimedOut => f.write_str("the task ran longer than its time-out and was killed"),
-            TaskError::Cancelled => f.write_str("the pool was terminated before the task was done"),
+            TaskError::Cancelled => f.write_str("the task was cancelled before it was done"),
+            TaskError::Broken(why) => write!(f, "the pool is broken: {why}"),
             TaskError::Closed => f.write_str("submitting to a closed pool"),
             TaskError::Encode(error) => error.fmt(f),
             TaskError::Arguments(why) => write!(f, "the worker could not take the arguments: {why}"),

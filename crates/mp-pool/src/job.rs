@@ -1,11 +1,16 @@
 //! A job: what is sent to a worker as one, and where each of its items reports.
 
 use crate::error::TaskError;
+use mp_core::handle::Handles;
+use mp_core::wire::Message;
 use mp_core::{EncodeError, Encoding, wire};
 use mp_process::routine::Routine;
 use serde::Serialize;
+use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use std::{fmt, io};
 
@@ -17,9 +22,33 @@ pub(crate) struct Raw {
     pub(crate) handles: Vec<OwnedFd>,
 }
 
-/// Takes the one result of an item. Must not block and must not run users' code.
+/// Takes the one result of an item. Must not block, must not run users' code, must not panic.
 pub(crate) trait Sink: Send {
     fn settle(self: Box<Self>, result: Result<Raw, TaskError>);
+}
+
+/// The duty to settle one item: done by [`settle`](Receipt::settle), or, whatever happens, when it is dropped. So every item
+/// is settled exactly once.
+pub(crate) struct Receipt(Option<Box<dyn Sink>>);
+
+impl Receipt {
+    pub(crate) fn new(sink: impl Sink + 'static) -> Receipt {
+        Receipt(Some(Box::new(sink)))
+    }
+
+    pub(crate) fn settle(mut self, result: Result<Raw, TaskError>) {
+        if let Some(sink) = self.0.take() {
+            sink.settle(result);
+        }
+    }
+}
+
+impl Drop for Receipt {
+    fn drop(&mut self) {
+        if let Some(sink) = self.0.take() {
+            sink.settle(Err(TaskError::Cancelled));
+        }
+    }
 }
 
 /// Encoded arguments, and where the result goes. Kept by the pool until it is settled.
@@ -27,38 +56,34 @@ pub(crate) struct Item {
     pub(crate) encoding: Encoding,
     pub(crate) bytes: Vec<u8>,
     pub(crate) handles: Vec<Arc<OwnedFd>>,
-    pub(crate) sink: Box<dyn Sink>,
+    /// Ends that move with the arguments: they are here until the item is sent for the first time.
+    departing: Option<Handles>,
+    pub(crate) receipt: Receipt,
 }
 
 impl Item {
-    /// Encodes `args`; gives the sink back with the error.
+    /// Encodes `args`; gives the receipt back with the error.
     pub(crate) fn new<T: Serialize + 'static>(
         args: &T,
-        sink: Box<dyn Sink>,
-    ) -> Result<Item, (EncodeError, Box<dyn Sink>)> {
+        receipt: Receipt,
+    ) -> Result<Item, (EncodeError, Receipt)> {
         let mut scratch = Vec::new();
-        let message = match wire::encode(args, &mut scratch) {
+        let Message { encoding, bytes, handles } = match wire::encode(args, &mut scratch) {
             Ok(message) => message,
-            Err(error) => return Err((error, sink)),
+            Err(error) => return Err((error, receipt)),
         };
-        let (encoding, handles) = (message.encoding, message.handles.shared());
-        let bytes = message.bytes.to_vec();
-        message.handles.sent();
-        Ok(Item { encoding, bytes, handles, sink })
+        // Other encodings leave the bytes in the value.
+        let own = (encoding != Encoding::POSTCARD).then(|| bytes.to_vec());
+        let shared = handles.shared();
+        let departing = (!handles.is_empty()).then_some(handles);
+        Ok(Item { encoding, bytes: own.unwrap_or(scratch), handles: shared, departing, receipt })
     }
-}
 
-/// What stands in a job for an item that was settled.
-struct Nowhere;
-
-impl Sink for Nowhere {
-    fn settle(self: Box<Self>, _: Result<Raw, TaskError>) {}
-}
-
-impl Item {
-    /// The place of an item that was settled: nothing is kept of it.
-    pub(crate) fn settled() -> Item {
-        Item { encoding: Encoding::BYTES, bytes: Vec::new(), handles: Vec::new(), sink: Box::new(Nowhere) }
+    /// It is at a worker: ends in its arguments have left this process.
+    pub(crate) fn sent(&mut self) {
+        if let Some(departing) = self.departing.take() {
+            departing.sent();
+        }
     }
 }
 
@@ -68,21 +93,51 @@ impl fmt::Debug for Item {
     }
 }
 
+/// Says for several jobs that nobody wants their results any more.
+pub(crate) type Unwanted = Arc<AtomicBool>;
+
 /// Items for one function, run by one worker in order.
 #[derive(Debug)]
 pub(crate) struct Job {
     pub(crate) routine: Routine,
     pub(crate) timeout: Option<Duration>,
-    pub(crate) items: Vec<Item>,
+    pub(crate) unwanted: Option<Unwanted>,
+    /// In the order in which they run.
+    pub(crate) items: VecDeque<Item>,
 }
 
 impl Job {
+    pub(crate) fn is_unwanted(&self) -> bool {
+        self.unwanted.as_ref().is_some_and(|unwanted| unwanted.load(Relaxed))
+    }
+
+    /// A job of its own with the items from number `at` on, if there are any.
+    pub(crate) fn split_off(&mut self, at: usize) -> Option<Job> {
+        let items = self.items.split_off(at.min(self.items.len()));
+        (!items.is_empty()).then(|| Job {
+            routine: self.routine.clone(),
+            timeout: self.timeout,
+            unwanted: self.unwanted.clone(),
+            items,
+        })
+    }
+
+    /// It can be sent to nobody: its first item gets the error, and the others the text of it.
+    pub(crate) fn fail(self, error: TaskError) {
+        let text = error.to_string();
+        let mut error = Some(error);
+        for item in self.items {
+            let error = error.take().unwrap_or_else(|| TaskError::Io(io::Error::other(text.clone())));
+            item.receipt.settle(Err(error));
+        }
+    }
+
     /// The record's bytes: where it stands in the worker's control block, the function, and the arguments of each item.
-    pub(crate) fn encode(&self, entry: u8, generation: u16, out: &mut Vec<u8>) -> Result<(), TaskError> {
+    pub(crate) fn encode(&self, entry: usize, generation: u16, out: &mut Vec<u8>) -> Result<(), TaskError> {
         out.clear();
         let mut scratch = Vec::new();
         let routine = wire::encode(&self.routine, &mut scratch).map_err(TaskError::Encode)?;
-        out.extend([entry, 0]);
+        out.extend([entry.to_le_bytes()[0], 0]); // below 64
         out.extend(generation.to_ne_bytes());
         out.extend(length(self.items.len())?);
         out.extend(length(routine.bytes.len())?);
@@ -158,7 +213,7 @@ pub(crate) mod kind {
     pub(crate) const UNKNOWN: u8 = 6;
     /// The worker is ready: the initializer has run.
     pub(crate) const READY: u8 = 7;
-    /// The initializer failed.
+    /// The initializer failed; the bytes are a text without a head.
     pub(crate) const BROKEN: u8 = 8;
 }
 

@@ -6,12 +6,14 @@ mod async_result;
 mod builder;
 mod control;
 mod error;
+mod inbox;
 mod job;
 mod line;
 mod map;
 mod owner;
 mod pool;
 mod seat;
+mod stderr;
 mod worker;
 
 pub use async_result::AsyncResult;

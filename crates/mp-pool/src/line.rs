@@ -32,6 +32,8 @@ pub(crate) struct Line {
     read: ReaderCache,
     inbox: Inbox,
     spin: Spin,
+    /// How many records the other side had taken when one was refused for want of room.
+    refused: Option<u64>,
 }
 
 /// The worker's end on its way to the worker.
@@ -71,7 +73,17 @@ impl Line {
         out.join();
         back.join();
         let (written, read) = (WriterCache::default(), ReaderCache::default());
-        Line { socket, memory, out, written, back, read, inbox: Inbox::default(), spin: Spin::default() }
+        Line {
+            socket,
+            memory,
+            out,
+            written,
+            back,
+            read,
+            inbox: Inbox::default(),
+            spin: Spin::default(),
+            refused: None,
+        }
     }
 
     pub(crate) fn control(&self) -> Control<'_> {
@@ -88,9 +100,14 @@ impl Line {
         let count = u16::try_from(handles.len()).map_err(|_| WriteError::TooLong)?;
         let record = Record { encoding: Encoding(kind), bytes, handles: count };
         let send = |number| packet::send_handles(&self.socket, number, handles);
+        let taken = self.out.taken();
+        self.refused = None;
         match self.out.write(&mut self.written, Growth::WhenEmpty, u64::MAX, record, send) {
             Ok(()) => Ok(true),
-            Err(WriteError::Full) => Ok(false),
+            Err(WriteError::Full) => {
+                self.refused = Some(taken);
+                Ok(false)
+            }
             Err(error) => Err(error),
         }
     }
@@ -123,6 +140,16 @@ impl Line {
 
     pub(crate) fn has_message(&self) -> bool {
         !self.back.is_empty()
+    }
+
+    /// Whether something was taken since a record was refused for want of room.
+    pub(crate) fn has_room_since_refused(&self) -> bool {
+        self.refused.is_some_and(|taken| self.out.taken() != taken)
+    }
+
+    /// Whether the other side has read all that was sent to it.
+    pub(crate) fn is_read_out(&self) -> bool {
+        self.out.is_empty()
     }
 
     /// Tells a writer that sleeps for space once the ring is empty or a good part of it is free.
@@ -198,11 +225,9 @@ impl Line {
 
     /// Sleeps until the pool rings or is gone; true when it is gone.
     fn sleep(&mut self, for_space: bool) -> io::Result<bool> {
-        let taken = self.out.taken();
         self.announce_sleep(for_space)?;
         park::heavy_barrier();
-        let idle =
-            if for_space { self.out.taken() == taken && !self.out.is_empty() } else { self.back.is_empty() };
+        let idle = if for_space { !self.has_room_since_refused() } else { self.back.is_empty() };
         let mut polled = [PollFd::new(&*self.socket, PollFlags::IN)];
         if idle {
             park::poll_once(&mut polled, None)?;

@@ -3,17 +3,26 @@
 use crate::async_result::{AsyncResult, decode};
 use crate::builder::Builder;
 use crate::error::{PoolError, TaskError};
-use crate::job::{Item, Job, Raw, Sink};
-use crate::owner::{Owner, Shared};
+use crate::inbox::Shared;
+use crate::job::{Item, Job, Raw, Receipt, Sink, Unwanted};
+use crate::owner::Owner;
 use crate::seat::{Recipe, Seat};
 use mp_process::{Task, routine::Routine};
 use serde::{Serialize, de::DeserializeOwned};
 use std::panic::{self, AssertUnwindSafe};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use std::{error, fmt, io};
+
+/// What a job is submitted with, beside function and arguments.
+#[derive(Debug, Default)]
+pub(crate) struct Options {
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) unwanted: Option<Unwanted>,
+}
 
 /// A callback, ready to run.
 type Callback = Box<dyn FnOnce() + Send>;
@@ -133,38 +142,35 @@ impl Pool {
             Err(error) => error_callback(error),
         };
         let sink = ToCallback { runner: self.callback_runner(), call: Box::new(call) };
-        self.submit_one::<F, Args>(function, &args, self.task_timeout, Box::new(sink));
+        let options = Options { timeout: self.task_timeout, unwanted: None };
+        self.submit_one::<F, Args>(function, &args, options, Receipt::new(sink));
     }
 
-    pub(crate) fn submit_one<F, Args>(
-        &self,
-        function: F,
-        args: &Args,
-        timeout: Option<Duration>,
-        sink: Box<dyn Sink>,
-    ) where
+    pub(crate) fn submit_one<F, Args>(&self, function: F, args: &Args, options: Options, receipt: Receipt)
+    where
         F: Task<Args>,
         Args: Serialize + DeserializeOwned + 'static,
         F::Output: Serialize + DeserializeOwned + 'static,
     {
         let Some(routine) = Routine::of::<F, Args>(function) else {
-            return sink.settle(Err(TaskError::UnknownFunction));
+            return receipt.settle(Err(TaskError::UnknownFunction));
         };
-        match Item::new(args, sink) {
-            Ok(item) => self.submit(Job { routine, timeout, items: vec![item] }),
-            Err((error, sink)) => sink.settle(Err(TaskError::Encode(error))),
+        let Options { timeout, unwanted } = options;
+        match Item::new(args, receipt) {
+            Ok(item) => self.submit(Job { routine, timeout, unwanted, items: [item].into() }),
+            Err((error, receipt)) => receipt.settle(Err(TaskError::Encode(error))),
         }
     }
 
     /// Queues a job; when the pool takes none any more, its items say so.
     pub(crate) fn submit(&self, job: Job) {
-        if let Err(refused) = self.shared.submit(job) {
-            let (job, error) = *refused;
-            let closed = matches!(error, TaskError::Closed);
-            for item in job.items {
-                item.sink.settle(Err(if closed { TaskError::Closed } else { TaskError::Cancelled }));
-            }
-        }
+        self.shared.submit(job);
+    }
+
+    /// Some jobs are not wanted any more: those that have not started need not.
+    pub(crate) fn forget(&self, unwanted: &Unwanted) {
+        unwanted.store(true, Relaxed);
+        self.shared.tell(|inbox| inbox.unwanted = true);
     }
 
     pub(crate) fn default_timeout(&self) -> Option<Duration> {
@@ -299,7 +305,8 @@ impl<F> TaskOptions<'_, F> {
         F::Output: Serialize + DeserializeOwned + 'static,
     {
         let (result, sink) = AsyncResult::new();
-        self.pool.submit_one::<F, Args>(self.function, &args, self.timeout, Box::new(sink));
+        let options = Options { timeout: self.timeout, unwanted: None };
+        self.pool.submit_one::<F, Args>(self.function, &args, options, Receipt::new(sink));
         result
     }
 }

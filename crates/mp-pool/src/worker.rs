@@ -10,9 +10,12 @@
 use crate::control::now;
 use crate::job::{Args, Received, kind};
 use crate::line::{Line, LineEnd};
+use mp_core::handle::Handles;
 use mp_core::{Encoding, wire};
+use mp_process::Panic;
 use mp_process::routine::{Call, CallError, Reply, Routine};
 use std::any::Any;
+use std::backtrace::Backtrace;
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::os::fd::OwnedFd;
@@ -25,12 +28,12 @@ pub(crate) type Initializer = Option<(Routine, u8, Vec<u8>)>;
 pub(crate) fn work(line: LineEnd, initializer: Initializer) {
     let mut line = line.open();
     keep_panics();
-    if let Some((routine, encoding, bytes)) = initializer {
-        let outcome = run_item(routine.resolve().ok(), Encoding(encoding), &bytes, Vec::new());
-        if outcome.kind != kind::RETURNED {
-            let _ = line.write_all(kind::BROKEN, &outcome.bytes, &[], true);
-            return;
-        }
+    if let Some((routine, encoding, bytes)) = initializer
+        && let Err(why) = initialize(&routine, Encoding(encoding), &bytes)
+    {
+        // A pool that is gone need not know.
+        let _ = line.write_all(kind::BROKEN, why.as_bytes(), &[], true);
+        return;
     }
     if line.write_all(kind::READY, &[], &[], true).is_err() {
         return;
@@ -49,6 +52,15 @@ pub(crate) fn work(line: LineEnd, initializer: Initializer) {
         if bytes.capacity() > KEPT {
             bytes = Vec::new();
         }
+    }
+}
+
+fn initialize(routine: &Routine, encoding: Encoding, bytes: &[u8]) -> Result<(), String> {
+    let call = routine.resolve().map_err(|error| error.to_string())?;
+    match call_caught(call, encoding, bytes, Vec::new()) {
+        Ok(Ok(_)) | Ok(Err(CallError::Result(_))) => Ok(()),
+        Ok(Err(CallError::Arguments(error))) => Err(error.to_string()),
+        Err(panic) => Err(format!("the initializer {panic}")),
     }
 }
 
@@ -108,14 +120,14 @@ fn run_job(
 struct Outcome {
     kind: u8,
     bytes: Vec<u8>,
-    handles: mp_core::handle::Handles,
+    handles: Handles,
 }
 
 /// What stands before a result's bytes: its encoding.
 pub(crate) const HEAD: usize = 1;
 
 impl Outcome {
-    fn new(kind: u8, encoding: Encoding, bytes: &[u8], handles: mp_core::handle::Handles) -> Outcome {
+    fn new(kind: u8, encoding: Encoding, bytes: &[u8], handles: Handles) -> Outcome {
         let mut out = Vec::with_capacity(HEAD + bytes.len());
         out.push(encoding.0);
         out.extend(bytes);
@@ -123,47 +135,64 @@ impl Outcome {
     }
 
     fn text(kind: u8, text: &str) -> Outcome {
-        Outcome::new(kind, Encoding::TEXT, text.as_bytes(), Default::default())
+        Outcome::new(kind, Encoding::TEXT, text.as_bytes(), Handles::default())
     }
 }
 
 fn run_item(call: Option<Call>, encoding: Encoding, bytes: &[u8], handles: Vec<OwnedFd>) -> Outcome {
     let Some(call) = call else { return Outcome::text(kind::UNKNOWN, "") };
-    let result = panic::catch_unwind(AssertUnwindSafe(|| call.call(encoding, Cow::Borrowed(bytes), handles)));
-    match result {
+    match call_caught(call, encoding, bytes, handles) {
         Ok(Ok(Reply { encoding, bytes, handles })) => Outcome::new(kind::RETURNED, encoding, &bytes, handles),
         Ok(Err(CallError::Arguments(error))) => Outcome::text(kind::ARGUMENTS, &error.to_string()),
         Ok(Err(CallError::Result(error))) => Outcome::text(kind::UNENCODABLE, &error.to_string()),
-        Err(payload) => panicked(payload),
+        Err(panic) => panicked(&panic),
     }
 }
 
-fn panicked(payload: Box<dyn Any + Send>) -> Outcome {
-    // A payload whose own drop panics must not end the worker.
-    std::mem::forget(payload);
-    let (message, location, backtrace) = LAST_PANIC.take();
-    let panic = mp_process::Panic::new(message, location, backtrace);
+fn call_caught(
+    call: Call,
+    encoding: Encoding,
+    bytes: &[u8],
+    handles: Vec<OwnedFd>,
+) -> Result<Result<Reply, CallError>, Panic> {
+    LAST_PANIC.set(None);
+    let result = panic::catch_unwind(AssertUnwindSafe(|| call.call(encoding, Cow::Borrowed(bytes), handles)));
+    result.map_err(|payload| {
+        let text = text_of(&*payload);
+        // A payload whose own drop panics must not end the worker.
+        std::mem::forget(payload);
+        // Nothing was noted of a panic that was only carried on (`resume_unwind`).
+        let unnoted = || Panic::new(text, "unknown".into(), String::new());
+        LAST_PANIC.take().unwrap_or_else(unnoted)
+    })
+}
+
+fn panicked(panic: &Panic) -> Outcome {
     let mut scratch = Vec::new();
-    match wire::encode(&panic, &mut scratch) {
-        Ok(message) => Outcome::new(kind::PANICKED, message.encoding, message.bytes, Default::default()),
+    match wire::encode(panic, &mut scratch) {
+        Ok(message) => Outcome::new(kind::PANICKED, message.encoding, message.bytes, Handles::default()),
         Err(error) => Outcome::text(kind::UNENCODABLE, &error.to_string()),
     }
 }
 
+fn text_of(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("a payload that is no text").to_owned()
+}
+
 thread_local! {
-    static LAST_PANIC: RefCell<(String, String, String)> = RefCell::default();
+    static LAST_PANIC: RefCell<Option<Panic>> = const { RefCell::new(None) };
 }
 
 /// Keeps what a panic says for the report, and lets it be printed as before.
 fn keep_panics() {
     let previous = panic::take_hook();
     panic::set_hook(Box::new(move |info: &PanicHookInfo<'_>| {
-        let payload = info.payload();
-        let text = payload.downcast_ref::<&str>().copied();
-        let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+        let text = text_of(info.payload());
         let location = info.location().map_or_else(|| "unknown".into(), ToString::to_string);
-        let backtrace = std::backtrace::Backtrace::force_capture().to_string();
-        LAST_PANIC.set((text.unwrap_or("a payload that is no text").into(), location, backtrace));
+        let backtrace = Backtrace::force_capture().to_string();
+        LAST_PANIC.set(Some(Panic::new(text, location, backtrace)));
         previous(info);
     }));
 }

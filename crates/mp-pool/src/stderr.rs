@@ -1,0 +1,101 @@
+//! What a worker writes to its standard error: passed on to this process's, and the end of it kept for the report of its death.
+//!
+//! Nothing here blocks. While this process's own standard error takes nothing, the workers' output stays in their pipes, as it would
+//! if they wrote there themselves.
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::process::ChildStderr;
+
+/// How much of the last words is kept, and how much is passed on at once: what a pipe that is ready takes without blocking.
+const TAIL: usize = 4 << 10;
+
+/// So much of one worker is passed on before the pool does something else.
+const TURNS: u32 = 16;
+
+#[derive(Debug)]
+pub(crate) struct Stderr {
+    pipe: Option<ChildStderr>,
+    tail: Vec<u8>,
+}
+
+impl Stderr {
+    pub(crate) fn new(pipe: Option<ChildStderr>) -> io::Result<Stderr> {
+        if let Some(pipe) = &pipe {
+            rustix::io::ioctl_fionbio(pipe, true)?;
+        }
+        Ok(Stderr { pipe, tail: Vec::new() })
+    }
+
+    /// The pipe, until the worker has closed its end.
+    pub(crate) fn pipe(&self) -> Option<&ChildStderr> {
+        self.pipe.as_ref()
+    }
+
+    /// The worker's last words.
+    pub(crate) fn tail(&self) -> String {
+        String::from_utf8_lossy(&self.tail).into_owned()
+    }
+
+    /// Passes on what is there; false when this process's own standard error takes nothing now.
+    pub(crate) fn forward(&mut self) -> bool {
+        for _ in 0..TURNS {
+            if self.pipe.is_some() && !takes_more() {
+                return false;
+            }
+            if !self.read(true) {
+                return true;
+            }
+        }
+        true
+    }
+
+    /// The worker has died: its last words are wanted, whether or not they can be passed on.
+    pub(crate) fn finish(&mut self) {
+        for _ in 0..TURNS {
+            let pass_on = takes_more();
+            if !self.read(pass_on) {
+                return;
+            }
+        }
+    }
+
+    /// Reads once; false when there is nothing more now.
+    fn read(&mut self, pass_on: bool) -> bool {
+        let Some(pipe) = &self.pipe else { return false };
+        let mut bytes = [0; TAIL];
+        match rustix::io::read(pipe, &mut bytes) {
+            Ok(0) => {
+                self.pipe = None;
+                false
+            }
+            Ok(length) => {
+                let bytes = &bytes[..length];
+                if pass_on {
+                    // Not through the standard library's handle, whose lock another thread may hold while it blocks.
+                    let _ = rustix::io::write(rustix::stdio::stderr(), bytes);
+                }
+                self.tail.extend_from_slice(bytes);
+                let surplus = self.tail.len().saturating_sub(TAIL);
+                self.tail.drain(..surplus);
+                true
+            }
+            Err(rustix::io::Errno::INTR) => true,
+            Err(_) => false,
+        }
+    }
+}
+
+/// This process's standard error.
+pub(crate) fn own() -> BorrowedFd<'static> {
+    rustix::stdio::stderr()
+}
+
+/// Whether it takes something now; one that is closed or broken swallows everything.
+fn takes_more() -> bool {
+    let own = own();
+    let mut polled = [PollFd::new(&own, PollFlags::OUT)];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut polled, Some(&now)) != Ok(0)
+}
