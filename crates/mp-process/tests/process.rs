@@ -107,7 +107,10 @@ fn closures_without_captures_and_generic_functions_cross() {
     guarded(|| {
         assert_eq!(Process::spawn(|n: u32| n + 1, (1,)).unwrap().join().unwrap(), 2);
         let words = vec!["a".to_owned(), "b".to_owned()];
-        assert_eq!(Process::spawn(largest::<String>, (words,)).unwrap().join().unwrap().as_deref(), Some("b"));
+        assert_eq!(
+            Process::spawn(largest::<String>, (words,)).unwrap().join().unwrap().as_deref(),
+            Some("b")
+        );
         assert_eq!(Process::spawn(largest::<u8>, (vec![3, 9, 4],)).unwrap().join().unwrap(), Some(9));
     });
 }
@@ -132,7 +135,10 @@ fn greet(whom: String, options: Options) -> String {
 fn keyword_arguments_are_a_struct_with_default() {
     guarded(|| {
         let options = Options { times: 2, ..Default::default() };
-        assert_eq!(Process::spawn(greet, ("you".into(), options)).unwrap().join().unwrap(), "hello youhello you");
+        assert_eq!(
+            Process::spawn(greet, ("you".into(), options)).unwrap().join().unwrap(),
+            "hello youhello you"
+        );
         let options = Options::default();
         assert_eq!(Process::spawn(greet, ("you".into(), options)).unwrap().join().unwrap(), "hello you");
     });
@@ -261,7 +267,8 @@ fn a_panic_is_an_error_with_message_place_and_backtrace() {
         assert_eq!(panic.message, "no luck");
         assert!(panic.location.contains("tests/process.rs:"), "{}", panic.location);
         assert!(!panic.backtrace.is_empty());
-        let JoinError::Panicked(panic) = quiet.spawn(panics_with_a_number, ()).unwrap().join().unwrap_err() else {
+        let JoinError::Panicked(panic) = quiet.spawn(panics_with_a_number, ()).unwrap().join().unwrap_err()
+        else {
             panic!("another error")
         };
         assert!(panic.message.contains("no text"), "{}", panic.message);
@@ -364,7 +371,10 @@ fn a_large_result_waits_for_a_late_join() {
             let process = Process::spawn(many, (len,)).unwrap();
             assert!(process.wait().unwrap().success());
             let result = process.join().unwrap();
-            assert!(result.len() == len && result.iter().zip((0..=255).cycle()).all(|(a, b)| *a == b), "{len}");
+            assert!(
+                result.len() == len && result.iter().zip((0..=255).cycle()).all(|(a, b)| *a == b),
+                "{len}"
+            );
         }
     });
 }
