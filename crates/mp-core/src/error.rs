@@ -1,7 +1,7 @@
 //! The shape that "not yet" errors of all crates share.
 
 /// Completes an enum of two variants, "not yet" and `Failed(inner)`: a query for each, `Display`, `Error`, and `From` the
-/// narrower error.
+/// narrower error. An enum that gives a value back brings its own `Debug`, which must not ask for the value's.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! not_yet_or_failed {
@@ -27,7 +27,7 @@ macro_rules! not_yet_or_failed {
             }
         }
 
-        impl $(<$value: ::std::fmt::Debug>)? ::std::error::Error for $name $(<$value>)? {
+        impl $(<$value>)? ::std::error::Error for $name $(<$value>)? {
             fn source(&self) -> ::std::option::Option<&(dyn ::std::error::Error + 'static)> {
                 match self {
                     Self::$not_yet { .. } => ::std::option::Option::None,

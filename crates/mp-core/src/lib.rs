@@ -35,3 +35,7 @@ pub use handle::{Handle, Passed};
 pub use identity::Identity;
 pub use wait::{Readable, Waitable, wait};
 pub use wire::{DecodeError, EncodeError, Encoding, Message, decode, encode};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
