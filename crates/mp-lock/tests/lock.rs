@@ -193,11 +193,11 @@ fn debug_names_the_holder() {
 #[test]
 fn a_forgotten_guard_and_a_dropped_lock_corrupt_nothing() {
     if mp_test::role().is_some() {
-        let lock = Lock::new().unwrap();
+        // All mapped before the forgotten one goes, so that none takes its address.
+        let (lock, one, two) = (Lock::new().unwrap(), Lock::new().unwrap(), Lock::new().unwrap());
         std::mem::forget(lock.acquire().unwrap());
         drop(lock);
         // That mutex is in this thread's robust list still: locking and unlocking others writes to its neighbours there.
-        let (one, two) = (Lock::new().unwrap(), Lock::new().unwrap());
         for _ in 0..100 {
             let first = one.acquire().unwrap();
             let second = two.acquire().unwrap();

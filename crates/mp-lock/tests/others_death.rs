@@ -224,9 +224,9 @@ fn a_mark_outlives_the_one_who_passes_it_on() {
             asleep(&mut victim);
             let mut waiter = start(test, "living", &both);
             asleep(&mut waiter);
-            signal(victim.pid(), rustix::process::Signal::STOP);
+            stop(victim.pid());
             // And the living one, so that it is not he who finds the dead one's mark.
-            signal(waiter.pid(), rustix::process::Signal::STOP);
+            stop(waiter.pid());
             both.0.notify_one();
             victim.kill();
             *living.borrow_mut() = Some(waiter);
@@ -238,6 +238,17 @@ fn a_mark_outlives_the_one_who_passes_it_on() {
             waiter.expect("notified");
             assert!(waiter.wait().success());
         });
+    });
+}
+
+/// Stops a process, and waits until all of it stands still.
+fn stop(pid: u32) {
+    signal(pid, rustix::process::Signal::STOP);
+    mp_test::until("it stands still", || {
+        std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten().all(|task| {
+            let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+        })
     });
 }
 

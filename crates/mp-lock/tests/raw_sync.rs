@@ -376,3 +376,33 @@ fn an_event_outlives_setter_and_waiter_at_any_step() {
         });
     });
 }
+
+/// Kills at `raw_sync.set:1` (the event is set, nobody was told), with a waiter asleep.
+#[test]
+fn a_waiter_sees_what_a_dead_setter_did_not_tell() {
+    if let Some(role) = role() {
+        let memory: Memory = given();
+        let event = memory.event(false);
+        if role == "waiter" {
+            say_thread();
+            event.wait(Timeout::Infinite).unwrap();
+        } else {
+            event.set(EventState::Signaled).unwrap();
+        }
+        say("done");
+        return;
+    }
+    let test = "a_waiter_sees_what_a_dead_setter_did_not_tell";
+    if !mp_test::steps_or_say(mp_core::step::enabled(), test) {
+        return;
+    }
+    guarded(|| {
+        let memory = Memory::new();
+        let mut waiter = start(test, "waiter", &memory);
+        asleep(&mut waiter);
+        let mut setter = help::start_with(test, "setter", &memory, Some("raw_sync.set:1"));
+        assert_eq!(setter.word(), None);
+        waiter.expect("done");
+        assert!(waiter.wait().success());
+    });
+}

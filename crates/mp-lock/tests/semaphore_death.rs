@@ -129,3 +129,42 @@ fn a_sweeper_that_dies_loses_no_permit() {
         killed_at(test, &["semaphore.sweep:1"], orphaned, |_, semaphore| drop(semaphore.acquire()));
     });
 }
+
+/// Kills at `semaphore.release:2` (the permit is there, nobody was told), with a waiter asleep.
+#[test]
+fn a_waiter_finds_what_a_dead_releaser_did_not_tell() {
+    match role().as_deref() {
+        Some("waiter") => {
+            let semaphore: Semaphore = given();
+            say_thread();
+            let _permit = semaphore.acquire();
+            say("got it");
+            stay();
+        }
+        Some(_) => {
+            let semaphore: Semaphore = given();
+            let permit = semaphore.acquire();
+            say("holding");
+            assert_eq!(mp_test::hear().as_deref(), Some("release"));
+            drop(permit);
+            say("survived");
+            return;
+        }
+        None => {}
+    }
+    let test = "a_waiter_finds_what_a_dead_releaser_did_not_tell";
+    if !mp_test::steps_or_say(mp_core::step::enabled(), test) {
+        return;
+    }
+    guarded(|| {
+        let semaphore = Semaphore::new(1).unwrap();
+        let mut holder = help::start_with(test, "holder", &semaphore, Some("semaphore.release:2"));
+        holder.expect("holding");
+        let mut waiter = start(test, "waiter", &semaphore);
+        asleep(&mut waiter);
+        holder.tell("release");
+        waiter.expect("got it");
+        waiter.kill();
+        assert_eq!(holder.word(), None);
+    });
+}
