@@ -45,7 +45,9 @@ enum Door {
 fn door(source: &str) -> Door {
     let code = blanked(source, Blank::CommentsAndStrings);
     let dense: String = code.split_whitespace().collect();
-    if dense.contains("#![expect(unsafe_code") {
+    // A macro that expands to unsafe code in its user's crate allows it there, with a reason.
+    let in_macro = dense.contains("macro_rules!") && dense.contains("#[allow(unsafe_code,");
+    if dense.contains("#![expect(unsafe_code") || in_macro {
         Door::Open
     } else if has_word(&code, "unsafe") {
         Door::Unmarked
@@ -70,6 +72,10 @@ mod tests {
     fn a_door_says_so_at_its_top() {
         assert_eq!(door("#![expect(unsafe_code, reason = \"x\")]\nunsafe { f() }"), Door::Open);
         assert_eq!(door("#![expect(\n    unsafe_code,\n    reason = \"x\"\n)]"), Door::Open);
+        assert_eq!(
+            door("macro_rules! m { () => { #[allow(unsafe_code, reason = \"x\")] unsafe {} } }"),
+            Door::Open
+        );
         assert_eq!(door("fn f() { unsafe { g() } }"), Door::Unmarked);
         assert_eq!(door("#[expect(unsafe_code)]\nunsafe impl Send for X {}"), Door::Unmarked);
         assert_eq!(door("// unsafe { }\n#![forbid(unsafe_code)]\nlet s = \"unsafe {\";"), Door::Closed);
