@@ -4,7 +4,6 @@ use mp_core::{DecodeError, EncodeError, not_yet_or_failed};
 use std::{error, fmt, io};
 
 /// Why a value was not put. It comes back with the error: [`into_inner`](PutError::into_inner).
-#[derive(Debug)]
 #[non_exhaustive]
 pub enum PutError<T> {
     /// The queue was closed.
@@ -45,6 +44,20 @@ impl<T> PutError<T> {
     }
 }
 
+/// Without the value, which need not be `Debug`.
+impl<T> fmt::Debug for PutError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PutError::Closed(_) => f.write_str("Closed(..)"),
+            PutError::Disconnected(_) => f.write_str("Disconnected(..)"),
+            PutError::TooManyHandles(_) => f.write_str("TooManyHandles(..)"),
+            PutError::TooLong(_) => f.write_str("TooLong(..)"),
+            PutError::Encode(_, error) => write!(f, "Encode(.., {error:?})"),
+            PutError::Io(_, error) => write!(f, "Io(.., {error:?})"),
+        }
+    }
+}
+
 impl<T> fmt::Display for PutError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -60,7 +73,7 @@ impl<T> fmt::Display for PutError<T> {
     }
 }
 
-impl<T: fmt::Debug> error::Error for PutError<T> {
+impl<T> error::Error for PutError<T> {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match self {
             PutError::Encode(_, error) => Some(error),
@@ -71,7 +84,6 @@ impl<T: fmt::Debug> error::Error for PutError<T> {
 }
 
 /// Why a value was not put at once.
-#[derive(Debug)]
 pub enum TryPutError<T> {
     /// The queue is full now.
     Full(T),
@@ -79,13 +91,30 @@ pub enum TryPutError<T> {
     Failed(PutError<T>),
 }
 
+impl<T> fmt::Debug for TryPutError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TryPutError::Full(_) => f.write_str("Full(..)"),
+            TryPutError::Failed(error) => f.debug_tuple("Failed").field(error).finish(),
+        }
+    }
+}
+
 /// Why a value was not put in time.
-#[derive(Debug)]
 pub enum PutTimeoutError<T> {
     /// The queue stayed full until the time was over.
     TimedOut(T),
     /// It cannot be put at all.
     Failed(PutError<T>),
+}
+
+impl<T> fmt::Debug for PutTimeoutError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PutTimeoutError::TimedOut(_) => f.write_str("TimedOut(..)"),
+            PutTimeoutError::Failed(error) => f.debug_tuple("Failed").field(error).finish(),
+        }
+    }
 }
 
 /// Why no value was got.
