@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 
 static ORDINARY: AtomicI32 = AtomicI32::new(0);
 
+#[expect(clippy::approx_constant, reason = "the number of the seed")]
 fn task(n: Value<f64>) {
     n.set(3.1415);
     // An ordinary variable is this process's own.
