@@ -195,6 +195,10 @@ fn values_of_every_size_come_whole() {
             let value = pattern(size);
             plain.put(value.clone()).unwrap();
             assert!(plain.get().unwrap() == value, "{size} bytes");
+            if size > 2 << 20 {
+                // The coded form is walked byte by byte, which takes long in a build for debugging.
+                continue;
+            }
             coded.put((size, Passed(File::open("/dev/null").unwrap()), value.clone())).unwrap();
             let (length, _, back) = coded.get().unwrap();
             assert!(length == size && back == value, "{size} bytes, coded");
