@@ -352,3 +352,27 @@ fn unusable(unusable: Unusable) -> RecvError {
         Unusable::InUse => RecvError::InUse,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::{self, Inbox};
+
+    #[test]
+    fn bells_for_one_who_did_not_sleep_take_no_room() {
+        let (left, right) = packet::pair().unwrap();
+        let link = Link::new(left, Inbox::default());
+        let asleep = AtomicU32::new(0);
+        for _ in 0..1000 {
+            // The other side publishes and rings between the announcement and the last look.
+            let reason = || {
+                assert_eq!(asleep.swap(0, AcqRel), 1);
+                assert!(packet::ring_bell(&right));
+                false
+            };
+            assert!(!sleep_while(&asleep, &link, Deadline::NEVER, reason).unwrap());
+        }
+        let null = std::fs::File::open("/dev/null").unwrap();
+        packet::send_handles(&right, 1, &[std::os::fd::AsFd::as_fd(&null)]).unwrap();
+    }
+}

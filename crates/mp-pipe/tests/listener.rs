@@ -345,15 +345,15 @@ fn a_killed_listeners_file_is_cleared() {
 fn many_who_find_a_stale_file_at_once_leave_one_listener() {
     guarded(|| {
         let place = Place::new("race");
-        for _ in 0..20 {
+        for _ in 0..200 {
             drop(UnixListener::bind(place.socket()).unwrap());
-            let start = std::sync::Barrier::new(4);
+            let start = std::sync::Barrier::new(6);
             let listeners: Vec<_> = thread::scope(|scope| {
                 let bind = || {
                     start.wait();
                     Listener::bind(place.socket(), None)
                 };
-                let threads: Vec<_> = (0..4).map(|_| scope.spawn(bind)).collect();
+                let threads: Vec<_> = (0..6).map(|_| scope.spawn(bind)).collect();
                 threads.into_iter().map(|thread| thread.join().unwrap()).collect()
             });
             let mut living: Vec<Listener> = listeners.into_iter().filter_map(Result::ok).collect();

@@ -8,6 +8,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use std::io::Write;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -114,16 +116,21 @@ fn plain_poll_misses_nothing() {
     for seed in 1..=4_u64 {
         guarded(|| {
             let (mut sender, mut receiver) = pipe_one_way::<u64>().unwrap();
+            let seen = AtomicU64::new(0);
             thread::scope(|scope| {
-                scope.spawn(move || {
-                    let mut state = seed * 77;
-                    for n in 0..COUNT {
-                        sender.send(n).unwrap();
-                        match random(&mut state) % 8 {
-                            0 => thread::yield_now(),
-                            1 => (0..random(&mut state) % 2000).for_each(|_| std::hint::spin_loop()),
-                            _ => {}
+                scope.spawn(|| {
+                    let (mut state, mut n) = (seed * 77, 0);
+                    while n < COUNT {
+                        // Nothing more comes until these were seen: a miss is not made good by the next message.
+                        for _ in 0..(1 + random(&mut state) % 3).min(COUNT - n) {
+                            sender.send(n).unwrap();
+                            n += 1;
+                            (0..random(&mut state) % 500).for_each(|_| std::hint::spin_loop());
                         }
+                        while seen.load(Relaxed) < n {
+                            thread::yield_now();
+                        }
+                        (0..random(&mut state) % 2000).for_each(|_| std::hint::spin_loop());
                     }
                 });
                 let (mut state, mut next) = (seed, 0);
@@ -145,6 +152,7 @@ fn plain_poll_misses_nothing() {
                         let Some(found) = found else { break };
                         assert_eq!(found, next);
                         next += 1;
+                        seen.store(next, Relaxed);
                     }
                 }
             });
