@@ -145,7 +145,6 @@ mod tests {
     use super::*;
     use mp_shm::{Format, HEADER, Segment};
 
-
     fn block() -> Segment {
         Segment::create(Format::plain(*b"TEST", 1), SIZE).unwrap()
     }

@@ -9,7 +9,7 @@ use crate::owner::Owner;
 use crate::seat::{Recipe, Seat};
 use mp_process::{Task, routine::Routine};
 use serde::{Serialize, de::DeserializeOwned};
-use std::panic::{self, AssertUnwindSafe};
+use std::panic::{self, AssertUnwindSafe, RefUnwindSafe, UnwindSafe};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -51,6 +51,10 @@ pub struct Pool {
     owner: Option<JoinHandle<()>>,
     callbacks: Mutex<Option<(Sender<Callback>, JoinHandle<()>)>>,
 }
+
+/// A panic elsewhere leaves the pool whole: its state is its owner's alone.
+impl UnwindSafe for Pool {}
+impl RefUnwindSafe for Pool {}
 
 /// The pool takes tasks still: close or terminate it before joining. It comes back in this error.
 pub struct NotClosed(pub Pool);

@@ -232,3 +232,234 @@ fn an_initializer_runs_in_each_worker_and_a_failing_one_breaks_the_pool() {
         assert!(pool.broken().is_some());
     });
 }
+
+#[test]
+fn a_pool_is_used_from_several_threads_and_in_its_own_tasks() {
+    fn nested(n: u64) -> u64 {
+        let pool = Pool::new(2).unwrap();
+        pool.map(square, 0..n).unwrap().into_iter().sum()
+    }
+    guarded(|| {
+        let pool = Pool::new(2).unwrap();
+        std::thread::scope(|scope| {
+            for start in 0..4 {
+                let pool = &pool;
+                scope.spawn(move || {
+                    for n in start..start + 50 {
+                        assert_eq!(pool.apply(square, (n,)).unwrap(), n * n);
+                    }
+                    let squares = pool.map(square, start..start + 100).unwrap();
+                    assert!(squares.into_iter().eq((start..start + 100).map(|n| n * n)));
+                });
+            }
+        });
+        assert_eq!(pool.apply(nested, (4,)).unwrap(), 14);
+    });
+}
+
+#[test]
+fn two_streams_and_a_map_run_side_by_side() {
+    guarded(|| {
+        let pool = Pool::new(2).unwrap();
+        let one = pool.imap(square, 0..60);
+        let two = pool.imap(add_one, 0..60);
+        for (n, (square, next)) in one.zip(two).enumerate() {
+            let n = u64::try_from(n).unwrap();
+            assert_eq!((square.unwrap(), next.unwrap()), (n * n, n + 1));
+            assert_eq!(pool.map(add_one, [n]).unwrap(), [n + 1]);
+        }
+    });
+}
+
+fn add_one(n: u64) -> u64 {
+    n + 1
+}
+
+#[test]
+fn an_idle_pool_makes_no_wake_ups() {
+    // Of all threads of this process and of its workers, but the one that looks.
+    fn switches() -> u64 {
+        let me = rustix::thread::gettid().as_raw_nonzero().to_string();
+        let mut processes = vec!["self".to_owned()];
+        let children = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+        let children = children.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+        processes.extend(children.flat_map(|pids| pids.split(' ').map(str::to_owned).collect::<Vec<_>>()));
+        let mut total = 0;
+        for process in processes {
+            let Ok(tasks) = std::fs::read_dir(format!("/proc/{process}/task")) else { continue };
+            for task in tasks.flatten().filter(|task| task.file_name().to_string_lossy() != *me) {
+                let status = std::fs::read_to_string(task.path().join("status")).unwrap_or_default();
+                let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+                total += line.map_or(0, |count| count.trim().parse::<u64>().unwrap());
+            }
+        }
+        total
+    }
+    guarded(|| {
+        let pool = Pool::builder().workers(3).task_timeout(Duration::from_millis(20)).build().unwrap();
+        assert_eq!(pool.map(square, 0..100).unwrap().len(), 100);
+        // Falling asleep takes a moment; from then on nothing may happen.
+        let mut before = switches();
+        mp_test::until("nothing happens for half a second", || {
+            std::thread::sleep(Duration::from_millis(500));
+            let now = switches();
+            std::mem::replace(&mut before, now) == now
+        });
+        assert_eq!(pool.apply(square, (2,)).unwrap(), 4);
+    });
+}
+
+#[test]
+fn handles_travel_both_ways_and_ends_move() {
+    fn answer(mut line: mp_pipe::Connection) -> mp_shm::Value<u32> {
+        let number: u32 = line.recv().unwrap();
+        let value = mp_shm::Value::new(number + 1).unwrap();
+        line.send(number * 2).unwrap();
+        value
+    }
+    guarded(|| {
+        let pool = Pool::new(1).unwrap();
+        let (mut here, there) = mp_pipe::pipe().unwrap();
+        let result = pool.apply_async(answer, (there,));
+        here.send(21_u32).unwrap();
+        assert_eq!(here.recv::<u32>().unwrap(), 42);
+        assert_eq!(result.get().unwrap().get(), 22);
+        assert!(here.recv::<u32>().unwrap_err().is_disconnected());
+    });
+}
+
+/// Cannot be encoded, decoded in the worker, or decoded in the parent, as it says.
+#[derive(Debug, PartialEq)]
+enum Awkward {
+    Fine,
+    NoEncoding,
+    NoDecodingThere(u32),
+    NoDecodingHere(u32),
+    PanicHere(u32),
+}
+
+impl serde::Serialize for Awkward {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let me = std::process::id();
+        match self {
+            Awkward::Fine => (0, me).serialize(serializer),
+            Awkward::NoEncoding => Err(serde::ser::Error::custom("no")),
+            Awkward::NoDecodingThere(_) => (1, me).serialize(serializer),
+            Awkward::NoDecodingHere(_) => (2, me).serialize(serializer),
+            Awkward::PanicHere(_) => (3, me).serialize(serializer),
+        }
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Awkward {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Awkward, D::Error> {
+        let (kind, encoder) = <(i32, u32)>::deserialize(deserializer)?;
+        match kind {
+            0 => Ok(Awkward::Fine),
+            1 => Err(serde::de::Error::custom("not here")),
+            _ if encoder == std::process::id() => unreachable!("it crosses"),
+            2 => Err(serde::de::Error::custom("not here")),
+            _ => panic!("in a decoder"),
+        }
+    }
+}
+
+#[test]
+fn values_that_do_not_cross_harm_nobody_else() {
+    fn take(value: Awkward) -> bool {
+        value == Awkward::Fine
+    }
+    fn make(kind: u32) -> Awkward {
+        match kind {
+            0 => Awkward::Fine,
+            1 => Awkward::NoEncoding,
+            2 => Awkward::NoDecodingHere(0),
+            _ => Awkward::PanicHere(0),
+        }
+    }
+    guarded(|| {
+        let pool = Pool::new(1).unwrap();
+        assert!(matches!(pool.apply(take, (Awkward::NoEncoding,)), Err(TaskError::Encode(_))));
+        assert!(matches!(pool.apply(take, (Awkward::NoDecodingThere(0),)), Err(TaskError::Arguments(_))));
+        assert!(matches!(pool.apply(take, (Awkward::PanicHere(0),)), Err(TaskError::Panicked(_))));
+        assert!(matches!(pool.apply(make, (1,)), Err(TaskError::Unencodable(_))));
+        assert!(matches!(pool.apply(make, (2,)), Err(TaskError::Undecodable(_))));
+        let unwound = std::panic::catch_unwind(|| pool.apply(make, (3,)));
+        assert!(unwound.is_err(), "a decoder that panics does so where the result is awaited");
+        assert!(pool.apply(take, (Awkward::Fine,)).unwrap());
+        assert_eq!(pool.apply(make, (0,)).unwrap(), Awkward::Fine);
+    });
+}
+
+#[test]
+fn an_input_that_panics_or_a_stream_that_is_left_cancels_the_rest() {
+    guarded(|| {
+        let pool = Pool::new(2).unwrap();
+        let broken = (0..).map(|n: u64| if n == 20 { panic!("input") } else { n });
+        let mut seen = 0;
+        let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            pool.imap(square, broken).for_each(|result| seen += u64::from(result.is_ok()));
+        }));
+        assert!(unwound.is_err() && seen > 0);
+        let mut stream = pool.imap_unordered(sleep, std::iter::repeat(1));
+        assert!(stream.next().unwrap().is_ok());
+        drop(stream);
+        assert_eq!(pool.apply(square, (3,)).unwrap(), 9);
+    });
+}
+
+#[test]
+fn the_first_error_of_a_map_cancels_what_has_not_started() {
+    fn count((started, n): (mp_shm::Value<u32>, u32)) {
+        started.fetch_add(1);
+        assert!(n > 0, "the first fails");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    guarded(|| {
+        let pool = Pool::new(1).unwrap();
+        let started = mp_shm::Value::new(0_u32).unwrap();
+        let items = (0..1000).map(|n| (started.clone(), n));
+        assert!(matches!(pool.map(count, items), Err(TaskError::Panicked(_))));
+        pool.close();
+        pool.join().unwrap();
+        assert!(started.get() < 1000, "all were run");
+    });
+}
+
+#[test]
+fn dropping_a_result_lets_the_task_run() {
+    fn set(value: mp_shm::Value<u32>) {
+        value.set(7);
+    }
+    guarded(|| {
+        let pool = Pool::new(1).unwrap();
+        let value = mp_shm::Value::new(0_u32).unwrap();
+        drop(pool.apply_async(set, (value.clone(),)));
+        pool.close();
+        pool.join().unwrap();
+        assert_eq!(value.get(), 7);
+    });
+}
+
+#[test]
+fn a_pool_dropped_in_a_callback_or_an_unwinding_thread_ends() {
+    guarded(|| {
+        let pool = std::sync::Arc::new(Pool::new(1).unwrap());
+        let (sender, receiver) = mpsc::channel();
+        let inside = std::sync::Arc::clone(&pool);
+        let callback = move |_| {
+            // The last one: the pool ends here, on its own thread.
+            receiver.recv().unwrap();
+            drop(inside);
+        };
+        pool.apply_async_with(square, (1,), callback, |_| {});
+        drop(pool);
+        sender.send(()).unwrap();
+        let unwound = std::thread::spawn(|| {
+            let pool = Pool::new(1).unwrap();
+            let _busy = pool.apply_async(sleep, (600_000,));
+            panic!("with a pool");
+        });
+        assert!(unwound.join().is_err());
+    });
+}

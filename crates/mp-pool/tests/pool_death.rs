@@ -1,0 +1,404 @@
+//! What a pool does when its workers die: each task ends exactly once, and rightly.
+
+use mp_core::step::{self, Action};
+use mp_pool::{Cause, Pool, TaskError};
+use mp_shm::Array;
+use mp_test::{Role, guarded, guarded_with_orphans};
+use rustix::process::{Pid, Signal, getpid, kill_process};
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+mp_pool::enable_test_support!();
+
+fn pid() -> u32 {
+    std::process::id()
+}
+
+fn square(n: u64) -> u64 {
+    n * n
+}
+
+fn signal(pid: u32, signal: Signal) {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).unwrap();
+    // It may have ended meanwhile.
+    let _ = kill_process(pid, signal);
+}
+
+fn raise(number: i32) {
+    let signal = Signal::from_named_raw(number).unwrap();
+    kill_process(getpid(), signal).unwrap();
+    loop {
+        std::thread::park();
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "tasks that exit")]
+fn exit(code: i32) {
+    std::process::exit(code);
+}
+
+fn hang() {
+    loop {
+        std::thread::park();
+    }
+}
+
+fn cause<R: std::fmt::Debug>(result: Result<R, TaskError>) -> Cause {
+    match result {
+        Err(TaskError::WorkerDied { cause, .. }) => cause,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn smoke() {
+    guarded(|| {
+        let pool = Pool::new(2).unwrap();
+        assert_eq!(cause(pool.apply(exit, (3,))), Cause::Exit(3));
+        assert_eq!(pool.apply(square, (9,)).unwrap(), 81);
+    });
+}
+
+#[test]
+fn each_death_has_its_cause_and_the_good_tasks_go_on() {
+    fn abort() {
+        eprintln!("these are my last words");
+        std::process::abort();
+    }
+    fn grow(depth: u64) -> u64 {
+        let page = std::hint::black_box([depth; 512]);
+        if depth == u64::MAX { 0 } else { grow(std::hint::black_box(page[7]) + 1) + page[3] }
+    }
+    guarded(|| {
+        let pool = Pool::new(3).unwrap();
+        let good: Vec<_> = (0..100).map(|n| pool.apply_async(square, (n,))).collect();
+        // An exit is no success, whatever its code.
+        assert_eq!(cause(pool.apply(exit, (0,))), Cause::Exit(0));
+        assert_eq!(cause(pool.apply(exit, (77,))), Cause::Exit(77));
+        for number in [Signal::SEGV, Signal::KILL, Signal::TERM, Signal::ILL].map(Signal::as_raw) {
+            let expected = Cause::Signal { number, core: false };
+            assert_eq!(cause(pool.apply(raise, (number,))), expected);
+        }
+        match pool.apply(abort, ()) {
+            Err(TaskError::WorkerDied { cause: Cause::Signal { number: 6, .. }, stderr }) => {
+                assert!(stderr.contains("these are my last words"), "{stderr}");
+            }
+            other => panic!("{other:?}"),
+        }
+        // Told apart where the standard library's handler is there: not in a process taken over before `main`.
+        let overflow = cause(pool.apply(grow, (0,)));
+        assert!(
+            matches!(overflow, Cause::StackOverflow | Cause::Signal { number: 11 | 6, .. }),
+            "{overflow:?}"
+        );
+        for (n, result) in (0..100_u64).zip(good) {
+            assert_eq!(result.get().unwrap(), n * n);
+        }
+        pool.close();
+        pool.join().unwrap();
+    });
+}
+
+#[test]
+fn a_worker_past_its_memory_limit_is_told_as_such() {
+    fn hoard() -> usize {
+        let mut all = Vec::new();
+        loop {
+            all.push(std::hint::black_box(vec![1_u8; 8 << 20]));
+            if all.len() > 100_000 {
+                return all.len();
+            }
+        }
+    }
+    guarded(|| {
+        let pool = Pool::builder().workers(2).memory_limit(256 << 20).build().unwrap();
+        assert_eq!(cause(pool.apply(hoard, ())), Cause::Memory);
+        assert_eq!(pool.apply(square, (4,)).unwrap(), 16);
+    });
+}
+
+/// The next worker that reaches `number` dies there; the task that arms it passes its own steps before.
+fn arm(number: u32) -> u32 {
+    step::arm("pool.worker", number, Action::Kill, u32::from(number > 2));
+    std::process::id()
+}
+
+#[test]
+fn a_kill_at_each_step_of_a_task_has_the_documented_end() {
+    if !mp_test::steps_or_say(step::enabled(), "a_kill_at_each_step_of_a_task_has_the_documented_end") {
+        return;
+    }
+    guarded(|| {
+        let ("pool.worker", steps) = ("pool.worker", 1..=4) else { unreachable!() };
+        for number in steps {
+            let pool = Pool::new(1).unwrap();
+            let armed = pool.apply(arm, (number,)).unwrap();
+            // The first task meets the step; the two behind it are there already when it does, or not: they never see a death.
+            let results: Vec<_> = (0..3).map(|_| pool.apply_async(pid, ())).collect();
+            let mut results = results.into_iter().map(|result| result.get());
+            match (number, results.next().unwrap()) {
+                // Never started: it ran in the next worker.
+                (1, Ok(pid)) => assert_ne!(pid, armed),
+                (2 | 3, Err(TaskError::WorkerDied { cause: Cause::Signal { number: 9, .. }, .. })) => {}
+                // The result was there.
+                (4, Ok(pid)) => assert_eq!(pid, armed),
+                (_, other) => panic!("step {number}: {other:?}"),
+            }
+            for result in results {
+                assert_ne!(result.unwrap(), armed, "step {number}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_task_past_its_timeout_is_killed_and_its_place_is_free() {
+    guarded(|| {
+        let pool = Pool::new(2).unwrap();
+        let timeout = Duration::from_millis(30);
+        let hanging: Vec<_> = (0..6).map(|_| pool.task(hang).timeout(timeout).apply_async(())).collect();
+        let good: Vec<_> = (0..100).map(|n| pool.apply_async(square, (n,))).collect();
+        for result in hanging {
+            assert!(matches!(result.get(), Err(TaskError::TimedOut)));
+        }
+        for (n, result) in (0..100_u64).zip(good) {
+            assert_eq!(result.get().unwrap(), n * n);
+        }
+    });
+}
+
+#[test]
+fn a_stopped_worker_is_killed_when_its_task_times_out() {
+    fn stop() {
+        kill_process(getpid(), Signal::STOP).unwrap();
+    }
+    guarded(|| {
+        let pool = Pool::builder().workers(2).grace(Duration::from_millis(10)).build().unwrap();
+        let stopped = pool.task(stop).timeout(Duration::from_millis(20)).apply_async(());
+        assert!(matches!(stopped.get(), Err(TaskError::TimedOut)));
+        assert_eq!(pool.apply(square, (5,)).unwrap(), 25);
+    });
+}
+
+#[test]
+fn a_timeout_never_hits_the_next_task() {
+    fn nap(microseconds: u64) {
+        std::thread::sleep(Duration::from_micros(microseconds));
+    }
+    guarded(|| {
+        let pool = Pool::new(1).unwrap();
+        let (mut in_time, mut late) = (0, 0);
+        for round in 0..60 {
+            // Ends at about the moment at which it would be killed.
+            let timeout = Duration::from_millis(2);
+            let edge = pool.task(nap).timeout(timeout).apply_async((1_700 + 10 * round,));
+            let behind: Vec<_> = (0..3).map(|_| pool.apply_async(nap, (100,))).collect();
+            match edge.get() {
+                Ok(()) => in_time += 1,
+                Err(TaskError::TimedOut) => late += 1,
+                other => panic!("{other:?}"),
+            }
+            behind.into_iter().for_each(|result| result.get().unwrap());
+        }
+        assert_eq!(in_time + late, 60);
+    });
+}
+
+#[test]
+fn an_item_that_dies_or_hangs_is_charged_alone_and_nothing_runs_twice() {
+    #[expect(clippy::disallowed_methods, reason = "an item that exits")]
+    fn visit((visits, n): (Array<u32>, u32)) -> u32 {
+        visits.at(n as usize).fetch_add(1);
+        match n {
+            37 => std::process::exit(1),
+            150 => hang(),
+            _ => {}
+        }
+        n
+    }
+    guarded(|| {
+        let pool = Pool::builder().workers(2).task_timeout(Duration::from_millis(500)).build().unwrap();
+        let visits = Array::<u32>::new(200).unwrap();
+        let results = pool.try_map(visit, (0..200).map(|n| (visits.clone(), n)));
+        for (n, result) in (0..200).zip(results) {
+            match (n, result) {
+                (37, Err(TaskError::WorkerDied { cause: Cause::Exit(1), .. })) => {}
+                (150, Err(TaskError::TimedOut)) => {}
+                (n, Ok(found)) => assert_eq!(found, n),
+                (n, other) => panic!("item {n}: {other:?}"),
+            }
+        }
+        assert_eq!(visits.to_vec(), [1; 200]);
+    });
+}
+
+#[test]
+fn a_worker_killed_while_idle_costs_no_task() {
+    guarded(|| {
+        let pool = Pool::new(2).unwrap();
+        for _ in 0..20 {
+            let idle = pool.apply(pid, ()).unwrap();
+            signal(idle, Signal::KILL);
+            for n in 0..10 {
+                assert_eq!(pool.apply(square, (n,)).unwrap(), n * n);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_grandchild_that_holds_the_descriptors_hides_no_death() {
+    #[expect(clippy::disallowed_methods, reason = "the task exits")]
+    #[expect(clippy::zombie_processes, reason = "the orphan is what the test is about")]
+    fn leave_a_child(pid: mp_shm::Value<u32>) {
+        let child = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+        pid.set(child.id());
+        std::process::exit(5);
+    }
+    guarded_with_orphans(|| {
+        let pool = Pool::new(1).unwrap();
+        let orphan = mp_shm::Value::new(0_u32).unwrap();
+        assert_eq!(cause(pool.apply(leave_a_child, (orphan.clone(),))), Cause::Exit(5));
+        assert_eq!(pool.apply(square, (2,)).unwrap(), 4);
+        signal(orphan.get(), Signal::KILL);
+        drop(pool);
+    });
+}
+
+#[test]
+fn an_initializer_that_kills_its_worker_breaks_the_pool_after_a_few() {
+    guarded(|| {
+        let pool = Pool::builder().workers(2).initializer(exit, (9,)).build().unwrap();
+        let results: Vec<_> = (0..5).map(|n| pool.apply_async(square, (n,))).collect();
+        for result in results {
+            match result.get() {
+                Err(TaskError::Broken(why)) => assert!(why.contains('9'), "{why}"),
+                other => panic!("{other:?}"),
+            }
+        }
+        // It stays broken, and can be joined as it is.
+        assert!(matches!(pool.apply(square, (1,)), Err(TaskError::Broken(_))));
+        pool.join().unwrap();
+    });
+}
+
+/// 4 workers, a few hundred tasks that echo 200 KB, and all the time some worker is killed.
+#[test]
+fn chaos_gives_one_error_for_each_kill_of_a_running_task_and_none_otherwise() {
+    const TASKS: u32 = 400;
+    fn echo(n: u32, text: String) -> (u32, String) {
+        std::thread::sleep(Duration::from_millis(5));
+        (n, text)
+    }
+    guarded(|| {
+        let pool = Pool::new(4).unwrap();
+        let done = AtomicBool::new(false);
+        let kills = std::thread::scope(|scope| {
+            let killer = scope.spawn(|| {
+                let mut kills = 0_usize;
+                while !done.load(Ordering::Relaxed) {
+                    std::thread::sleep(Duration::from_millis(30));
+                    let workers = own_children();
+                    if let Some(victim) = workers.get(kills % workers.len().max(1)) {
+                        signal(*victim, Signal::KILL);
+                        kills += 1;
+                    }
+                }
+                kills
+            });
+            let text = "0123456789".repeat(20_000);
+            let results: Vec<_> = (0..TASKS).map(|n| pool.apply_async(echo, (n, text.clone()))).collect();
+            let mut died = 0;
+            for (n, result) in (0..TASKS).zip(results) {
+                match result.get() {
+                    Ok((number, echoed)) => assert!(number == n && echoed == text),
+                    Err(TaskError::WorkerDied { cause: Cause::Signal { number: 9, .. }, .. }) => died += 1,
+                    other => panic!("task {n}: {other:?}"),
+                }
+            }
+            done.store(true, Ordering::Relaxed);
+            let kills = killer.join().unwrap();
+            assert!(died <= kills, "{died} tasks ended with {kills} kills");
+            kills
+        });
+        assert!(kills > 0);
+        for n in 0..200 {
+            assert_eq!(pool.apply(square, (n,)).unwrap(), n * n);
+        }
+    });
+}
+
+/// The children of this process: workers, in a test that starts nothing else.
+fn own_children() -> Vec<u32> {
+    let threads = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+    let children = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
+    let children: String = children.collect::<Vec<_>>().join(" ");
+    children.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+#[test]
+fn workers_die_with_a_killed_parent() {
+    if mp_test::role().is_some() {
+        let pool = Pool::new(3).unwrap();
+        // Each of them holds one worker, so all three pids come up.
+        fn linger(seen: Array<u32>, n: usize) {
+            seen.at(n).set(std::process::id());
+            hang();
+        }
+        let seen = Array::<u32>::new(3).unwrap();
+        let _busy: Vec<_> = (0..3).map(|n| pool.apply_async(linger, (seen.clone(), n))).collect();
+        mp_test::until("all workers are busy", || seen.to_vec().iter().all(|pid| *pid != 0));
+        mp_test::say(&seen.to_vec().iter().map(ToString::to_string).collect::<Vec<_>>().join(" "));
+        let _ = mp_test::hear();
+        return;
+    }
+    guarded_with_orphans(|| {
+        let mut parent = Role::start(mp_test::command("workers_die_with_a_killed_parent", "parent"));
+        let pids = parent.word().unwrap();
+        let workers: Vec<mp_core::Identity> =
+            pids.split(' ').filter_map(|pid| mp_core::Identity::of(pid.parse().ok()?)).collect();
+        assert_eq!(workers.len(), 3);
+        parent.kill();
+        mp_test::until("all workers have died", || !workers.iter().any(|worker| worker.is_alive()));
+    });
+}
+
+#[test]
+fn four_workers_live_on_sixty_four_descriptors() {
+    if mp_test::role().is_some() {
+        use rustix::process::{Resource, Rlimit, setrlimit};
+        setrlimit(Resource::Nofile, Rlimit { current: Some(64), maximum: Some(64) }).unwrap();
+        let pool = Pool::new(4).unwrap();
+        let results: Vec<_> = (0..2000).map(|n| pool.apply_async(square, (n,))).collect();
+        let dying: Vec<_> = (0..8).map(|_| pool.apply_async(exit, (1,))).collect();
+        for (n, result) in (0..2000_u64).zip(results) {
+            assert_eq!(result.get().unwrap(), n * n);
+        }
+        for result in dying {
+            assert_eq!(cause(result.get()), Cause::Exit(1));
+        }
+        pool.close();
+        pool.join().unwrap();
+        mp_test::say("done");
+        return;
+    }
+    guarded(|| {
+        let mut role = Role::start(mp_test::command("four_workers_live_on_sixty_four_descriptors", "poor"));
+        role.expect("done");
+        assert!(role.wait().success());
+    });
+}
+
+#[test]
+fn all_workers_killed_at_once_are_replaced() {
+    guarded(|| {
+        let pool = Pool::new(4).unwrap();
+        for _ in 0..5 {
+            assert_eq!(pool.map(square, 0..50).unwrap().len(), 50);
+            let workers: BTreeSet<u32> = own_children().into_iter().collect();
+            workers.iter().for_each(|worker| signal(*worker, Signal::KILL));
+        }
+        assert_eq!(pool.apply(square, (6,)).unwrap(), 36);
+    });
+}
