@@ -17,13 +17,15 @@
 //! 1. The poison is stored before the mutex is consistent again, so no death hides the news of an earlier one.
 //! 2. The memory stays mapped while a thread of this process owns the mutex, even if its guard was forgotten: the last
 //!    handle's drop looks, and then leaks the mapping. The thread's robust list points into it.
-//! 3. A guard that finds itself in another process than the one that acquired it (a forked child) does nothing.
+//! 3. A guard that finds itself in another process than the one that acquired it (a forked child) does nothing: pthread
+//!    lets only the owning thread unlock.
 //!
 //! Memory orderings: the mutex orders everything under it. Reading the poison without the mutex is a hint.
 
 use crate::error::Refusal;
 use crate::raw::{Acquired, RobustMutex};
-use mp_core::{Deadline, Identity};
+use crate::sys::robust::is_this_thread;
+use mp_core::Deadline;
 use mp_shm::{Format, HEADER, Segment};
 use serde::Deserializer;
 use serde::de::Error as _;
@@ -249,7 +251,7 @@ impl Place<'_> {
 /// The fact that this thread holds a lock; dropping it gives the lock back.
 pub(crate) struct Held<'a> {
     place: Place<'a>,
-    pid: u32,
+    suspended: bool,
     not_send: PhantomData<*const ()>,
 }
 
@@ -257,13 +259,13 @@ impl<'a> Held<'a> {
     /// After a successful `acquire` by this thread.
     #[inline]
     pub(crate) fn new(lock: &'a Arc<Orphanable>) -> Held<'a> {
-        Held { place: Place::Borrowed(lock), pid: Identity::current().pid, not_send: PhantomData }
+        Held { place: Place::Borrowed(lock), suspended: false, not_send: PhantomData }
     }
 
     /// The same, keeping the lock itself: errors carry their guard without borrowing.
     pub(crate) fn owned(lock: &Arc<Orphanable>) -> Held<'static> {
         let place = Place::Owned(Arc::clone(lock));
-        Held { place, pid: Identity::current().pid, not_send: PhantomData }
+        Held { place, suspended: false, not_send: PhantomData }
     }
 
     #[inline]
@@ -271,24 +273,21 @@ impl<'a> Held<'a> {
         self.place.lock()
     }
 
-    /// Whether this is the process that acquired it: false in a forked child.
-    #[inline]
+    /// Whether this thread holds it: not so in a forked child.
     pub(crate) fn is_ours(&self) -> bool {
-        self.pid == Identity::current().pid
+        self.lock().mutex().owner().is_some_and(is_this_thread)
     }
 
     /// Gives the lock back for a while, until [`resume`](Held::resume).
     pub(crate) fn suspend(&mut self) {
-        if self.is_ours() {
-            self.lock().release();
-        }
-        self.pid = 0;
+        self.lock().release();
+        self.suspended = true;
     }
 
     /// Acquires the lock again after [`suspend`](Held::suspend).
     pub(crate) fn resume(&mut self) -> Result<News, Refusal> {
         let news = self.lock().acquire(Deadline::NEVER)?;
-        self.pid = Identity::current().pid;
+        self.suspended = false;
         Ok(news)
     }
 }
@@ -296,7 +295,7 @@ impl<'a> Held<'a> {
 impl Drop for Held<'_> {
     #[inline]
     fn drop(&mut self) {
-        if self.is_ours() {
+        if !self.suspended {
             self.lock().release();
         }
     }
