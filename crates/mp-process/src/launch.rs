@@ -137,7 +137,12 @@ fn start(builder: &Builder) -> Result<Started, SpawnError> {
 fn output<R: From<OwnedFd>>(stdio: &Stdio) -> io::Result<(std::process::Stdio, Option<R>)> {
     Ok(match stdio {
         Stdio::Inherit => (std::process::Stdio::inherit(), None),
-        Stdio::Null => (std::process::Stdio::null(), None),
+        // Opened here, not by `Command`: where a standard stream is closed, it would get that number, which is taken over
+        // by the socket before it is put in place.
+        Stdio::Null => {
+            let null = std::fs::File::options().write(true).open("/dev/null")?;
+            (sys::above_streams(null.into())?.into(), None)
+        }
         Stdio::Piped => {
             let (reader, writer) = sys::pipe()?;
             (writer.into(), Some(reader.into()))

@@ -200,8 +200,8 @@ fn close_of_a_running_process_gives_the_handle_back() {
 #[test]
 fn terminate_kill_and_interrupt_end_it() {
     guarded(|| {
-        let ways: [(fn(&Process<u32>) -> std::io::Result<()>, i32); 3] =
-            [(Process::terminate, 15), (Process::kill, 9), (Process::interrupt, 2)];
+        type End = fn(&Process<u32>) -> std::io::Result<()>;
+        let ways: [(End, i32); 3] = [(Process::terminate, 15), (Process::kill, 9), (Process::interrupt, 2)];
         for (end, signal) in ways {
             let (inner, _outer) = gate();
             let process = Process::spawn(stand, (inner,)).unwrap();
