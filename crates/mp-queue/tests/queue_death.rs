@@ -1,0 +1,466 @@
+//! Producers, consumers and waiters are killed or stopped at every step; the others go on.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+use mp_queue::{PutTimeoutError, Queue, Receiver, Sender, TryGetError, TryPutError, give, take};
+use mp_test::{Role, command, guarded, hear, role, say, steps_or_say, until};
+use rustix::process::{Pid, Signal, kill_process};
+use serde::Serialize;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+const SHORT: Duration = Duration::from_millis(30);
+
+/// What producers put here: of the same length each, and telling of any torn byte.
+fn message(n: u8) -> Vec<u8> {
+    vec![n; 1000]
+}
+
+fn child<E: Serialize + 'static>(test: &str, role: &str, end: &E) -> Command {
+    let mut child = command(test, role);
+    give(&mut child, "end", end).unwrap();
+    child
+}
+
+/// Starts a child that dies at `step`, and waits until it has.
+fn dies_at<E: Serialize + 'static>(step: &str, test: &str, role: &str, end: &E) {
+    let mut command = child(test, role, end);
+    command.env("MP_STEP", step);
+    let status = Role::start(command).wait();
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9), "{step}: not reached");
+}
+
+fn all_steps(protocols: &[(&str, std::ops::RangeInclusive<u32>)]) -> Vec<String> {
+    protocols
+        .iter()
+        .flat_map(|(name, steps)| steps.clone().map(move |step| format!("{name}:{step}")))
+        .collect()
+}
+
+/// The steps of a put, and whether the message is in the queue at it.
+fn steps_of_put() -> Vec<(String, bool)> {
+    let steps = all_steps(&[("queue.put", 1..=3), ("ring.write", 1..=4), ("ring.grow", 1..=3)]);
+    let sent = ["queue.put:2", "queue.put:3", "ring.write:4"];
+    steps.into_iter().map(|step| (step.clone(), sent.contains(&step.as_str()))).collect()
+}
+
+/// The steps of a get, and whether the message is taken at it.
+fn steps_of_get() -> Vec<(String, bool)> {
+    let steps = all_steps(&[("queue.get", 1..=3), ("ring.read", 1..=3)]);
+    let taken = ["queue.get:2", "queue.get:3", "ring.read:3"];
+    steps.into_iter().map(|step| (step.clone(), taken.contains(&step.as_str()))).collect()
+}
+
+fn put_once() {
+    take::<Sender<Vec<u8>>>("end").unwrap().put(message(1)).unwrap();
+}
+
+#[test]
+fn a_producer_killed_in_put_tears_nothing_and_blocks_nobody() {
+    const TEST: &str = "a_producer_killed_in_put_tears_nothing_and_blocks_nobody";
+    if role().is_some() {
+        return put_once();
+    }
+    if !steps_or_say(mp_core::step::enabled(), TEST) {
+        return;
+    }
+    guarded(|| {
+        for (step, sent) in steps_of_put() {
+            for bound in [None, Some(3)] {
+                let queue = bound.map_or_else(Queue::new, Queue::bounded).unwrap();
+                let producer = queue.clone().into_sender();
+                thread::scope(|scope| {
+                    // This one waits while the other dies.
+                    let consumer = scope.spawn(|| queue.get().unwrap());
+                    dies_at(&step, TEST, "producer", &producer);
+                    if sent {
+                        assert!(consumer.join().unwrap() == message(1), "{step}");
+                    } else {
+                        queue.put(message(2)).unwrap();
+                        assert!(consumer.join().unwrap() == message(2), "{step}");
+                    }
+                });
+                assert!(queue.try_get().unwrap_err().is_empty(), "{step}");
+                (0..10).for_each(|n| {
+                    assert!(queue.put(message(n)).is_ok() && queue.get().unwrap() == message(n))
+                });
+            }
+        }
+    });
+}
+
+#[test]
+fn the_last_sender_killed_in_put_ends_the_receivers() {
+    const TEST: &str = "the_last_sender_killed_in_put_ends_the_receivers";
+    if role().is_some() {
+        return put_once();
+    }
+    if !steps_or_say(mp_core::step::enabled(), TEST) {
+        return;
+    }
+    guarded(|| {
+        for (step, sent) in steps_of_put() {
+            let (sender, receiver) = Queue::<Vec<u8>>::new().unwrap().split();
+            dies_at(&step, TEST, "producer", &sender);
+            sender.put(message(0)).unwrap();
+            // A queue that has grown does not grow again for this.
+            dies_at(&step.replace("ring.grow", "ring.write"), TEST, "producer", &sender);
+            drop(sender);
+            let got: Vec<u8> = receiver.iter().map(|value| value.unwrap()[0]).collect();
+            assert_eq!(got, if sent { vec![1, 0, 1] } else { vec![0] }, "{step}");
+        }
+    });
+}
+
+#[test]
+fn producers_that_die_one_after_the_other_lose_only_their_own() {
+    const TEST: &str = "producers_that_die_one_after_the_other_lose_only_their_own";
+    if role().is_some() {
+        return put_once();
+    }
+    if !steps_or_say(mp_core::step::enabled(), TEST) {
+        return;
+    }
+    guarded(|| {
+        let queue = Queue::new().unwrap();
+        let mut expected = Vec::new();
+        for round in 0..3 {
+            for (step, sent) in steps_of_put() {
+                if !step.starts_with("ring.grow") {
+                    dies_at(&step, TEST, "producer", &queue.clone().into_sender());
+                    expected.extend(sent.then_some(1));
+                }
+            }
+            queue.put(message(10 + round)).unwrap();
+            expected.push(10 + round);
+        }
+        queue.close().unwrap();
+        let got: Vec<Vec<u8>> = queue.iter().map(Result::unwrap).collect();
+        assert!(got.iter().all(|value| *value == message(value[0])));
+        assert_eq!(got.iter().map(|value| value[0]).collect::<Vec<_>>(), expected);
+    });
+}
+
+/// What the queues of this process take of the machine's memory.
+fn memory() -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    let fds = std::fs::read_dir("/proc/self/fd").unwrap().filter_map(|fd| Some(fd.ok()?.path()));
+    let queues = fds.filter(|fd| {
+        std::fs::read_link(fd).is_ok_and(|target| target.to_string_lossy().contains("mp-growable"))
+    });
+    queues.map(|fd| std::fs::metadata(fd).map_or(0, |meta| meta.blocks() * 512)).sum()
+}
+
+#[test]
+fn a_producer_killed_while_the_queue_grows_leaves_no_memory_behind() {
+    const TEST: &str = "a_producer_killed_while_the_queue_grows_leaves_no_memory_behind";
+    if role().is_some() {
+        return take::<Sender<Vec<u8>>>("end").unwrap().put(vec![1; 32 << 20]).unwrap();
+    }
+    if !steps_or_say(mp_core::step::enabled(), TEST) {
+        return;
+    }
+    guarded(|| {
+        for step in all_steps(&[("ring.grow", 1..=3), ("ring.write", 2..=2)]) {
+            let queue = Queue::new().unwrap();
+            queue.put(message(1)).unwrap();
+            dies_at(&step, TEST, "producer", &queue.clone().into_sender());
+            assert!(memory() >= 32 << 20, "{step}");
+            assert!(queue.get().unwrap() == message(1), "{step}");
+            until("the memory is back", || {
+                assert!(queue.get_timeout(Duration::from_millis(1)).unwrap_err().is_timeout());
+                memory() < 1 << 20
+            });
+            queue.put(message(2)).unwrap();
+            assert!(queue.get().unwrap() == message(2), "{step}");
+        }
+    });
+}
+
+#[test]
+fn handles_that_a_killed_producer_had_sent_are_dropped() {
+    const TEST: &str = "handles_that_a_killed_producer_had_sent_are_dropped";
+    if role().is_some() {
+        let (queue, other) = take::<(Sender<Sender<u8>>, Sender<u8>)>("end").unwrap();
+        return queue.put(other).unwrap();
+    }
+    if !steps_or_say(mp_core::step::enabled(), TEST) {
+        return;
+    }
+    guarded(|| {
+        for step in all_steps(&[("ring.write", 1..=3)]) {
+            let queue = Queue::<Sender<u8>>::new().unwrap();
+            let (other, receiver) = Queue::<u8>::new().unwrap().split();
+            dies_at(&step, TEST, "producer", &(queue.clone().into_sender(), other));
+            // What died with the producer still holds the other queue's lifeline, until somebody who waits looks.
+            thread::scope(|scope| {
+                scope.spawn(|| assert!(queue.get().unwrap_err().is_closed(), "{step}"));
+                assert!(receiver.get().unwrap_err().is_disconnected(), "{step}");
+                queue.close().unwrap();
+            });
+        }
+    });
+}
+
+#[test]
+fn a_value_after_a_killed_producer_s_has_its_own_handles() {
+    const TEST: &str = "a_value_after_a_killed_producer_s_has_its_own_handles";
+    type End = (Sender<Queue<u8>>, Queue<u8>);
+    if role().is_some() {
+        let (queue, other) = take::<End>("end").unwrap();
+        return queue.put(other).unwrap();
+    }
+    if !steps_or_say(mp_core::step::enabled(), TEST) {
+        return;
+    }
+    guarded(|| {
+        for step in all_steps(&[("ring.write", 1..=4)]) {
+            let queue = Queue::<Queue<u8>>::new().unwrap();
+            let (theirs, ours) = (Queue::<u8>::new().unwrap(), Queue::<u8>::new().unwrap());
+            dies_at(&step, TEST, "producer", &(queue.clone().into_sender(), theirs.clone()));
+            queue.put(ours.clone()).unwrap();
+            if step == "ring.write:4" {
+                queue.get().unwrap().put(1).unwrap();
+                assert_eq!(theirs.get().unwrap(), 1, "{step}");
+            }
+            queue.get().unwrap().put(2).unwrap();
+            assert_eq!(ours.get().unwrap(), 2, "{step}");
+            assert!(queue.is_empty());
+        }
+    });
+}
+
+#[test]
+fn a_consumer_killed_in_get_has_taken_one_or_none_and_blocks_nobody() {
+    const TEST: &str = "a_consumer_killed_in_get_has_taken_one_or_none_and_blocks_nobody";
+    if role().is_some() {
+        return drop(take::<Receiver<Vec<u8>>>("end").unwrap().get());
+    }
+    if !steps_or_say(mp_core::step::enabled(), TEST) {
+        return;
+    }
+    guarded(|| {
+        for (step, taken) in steps_of_get() {
+            let queue = Queue::bounded(2).unwrap();
+            queue.put(message(0)).unwrap();
+            queue.put(message(1)).unwrap();
+            thread::scope(|scope| {
+                // This one waits for room while the consumer dies.
+                let producer = scope.spawn(|| queue.put(message(2)).unwrap());
+                dies_at(&step, TEST, "consumer", &queue.clone().into_receiver());
+                for n in if taken { 1..=2 } else { 0..=2 } {
+                    assert!(queue.get().unwrap() == message(n), "{step}: {n}");
+                }
+                producer.join().unwrap();
+            });
+            assert!(queue.try_get().unwrap_err().is_empty());
+        }
+    });
+}
+
+#[test]
+fn a_consumer_killed_while_it_gives_memory_back_leaves_the_rest_to_the_next() {
+    const TEST: &str = "a_consumer_killed_while_it_gives_memory_back_leaves_the_rest_to_the_next";
+    if role().is_some() {
+        let receiver: Receiver<Vec<u8>> = take("end").unwrap();
+        return receiver.iter().for_each(drop);
+    }
+    if !steps_or_say(mp_core::step::enabled(), TEST) {
+        return;
+    }
+    guarded(|| {
+        for step in all_steps(&[("ring.free", 1..=2)]) {
+            let queue = Queue::new().unwrap();
+            (0..20).for_each(|n| queue.put(vec![n; 1 << 20]).unwrap());
+            dies_at(&step, TEST, "consumer", &queue.clone().into_receiver());
+            let left = queue.len();
+            assert!(left > 0, "{step}");
+            for n in 20 - left..20 {
+                assert!(queue.get().unwrap() == vec![n as u8; 1 << 20], "{step}: {n}");
+            }
+            until("the memory is back", || {
+                assert!(queue.get_timeout(Duration::from_millis(1)).unwrap_err().is_timeout());
+                memory() < 1 << 20
+            });
+        }
+    });
+}
+
+#[test]
+fn the_last_receiver_killed_in_get_ends_the_senders() {
+    const TEST: &str = "the_last_receiver_killed_in_get_ends_the_senders";
+    if role().is_some() {
+        return drop(take::<Receiver<Vec<u8>>>("end").unwrap().get());
+    }
+    if !steps_or_say(mp_core::step::enabled(), TEST) {
+        return;
+    }
+    guarded(|| {
+        for (step, _) in steps_of_get() {
+            let (sender, receiver) = Queue::bounded(1).unwrap().split();
+            sender.put(message(0)).unwrap();
+            thread::scope(|scope| {
+                // Full, and perhaps with room for one when the consumer took it: in the end nobody is there.
+                scope.spawn(|| {
+                    while sender.put(message(1)).map_err(|error| assert!(error.is_disconnected())).is_ok() {}
+                });
+                dies_at(&step, TEST, "consumer", &receiver);
+                drop(receiver);
+            });
+        }
+    });
+}
+
+fn wait_in_get() {
+    let receiver: Receiver<Vec<u8>> = take("end").unwrap();
+    let me = std::fs::read_link("/proc/thread-self").unwrap();
+    say(&me.to_string_lossy());
+    if let Ok(value) = receiver.get() {
+        say(&format!("got {}", value[0]));
+    }
+    let _ = hear();
+}
+
+/// Starts a child that waits in `get`, and waits until it sleeps there.
+fn asleep(test: &str, receiver: &Receiver<Vec<u8>>) -> Role {
+    let mut waiter = Role::start(child(test, "waiter", receiver));
+    let thread = waiter.word().unwrap();
+    until("the waiter sleeps", || state(&thread) == "S");
+    waiter
+}
+
+/// The letter of `thread`, a directory in `/proc`.
+fn state(thread: &str) -> String {
+    let stat = std::fs::read_to_string(format!("/proc/{thread}/stat")).unwrap_or_default();
+    let (_, rest) = stat.rsplit_once(')').unwrap_or_default();
+    rest.split_ascii_whitespace().next().unwrap_or_default().to_owned()
+}
+
+fn signal(role: &Role, signal: Signal) {
+    let pid = Pid::from_raw(i32::try_from(role.pid()).unwrap()).unwrap();
+    kill_process(pid, signal).unwrap();
+    if signal == Signal::STOP {
+        until("it is stopped", || state(&role.pid().to_string()) == "T");
+    }
+}
+
+#[test]
+fn a_waiter_killed_asleep_is_missed_by_nobody() {
+    const TEST: &str = "a_waiter_killed_asleep_is_missed_by_nobody";
+    if role().is_some() {
+        return wait_in_get();
+    }
+    guarded(|| {
+        let queue = Queue::new().unwrap();
+        let receiver = queue.clone().into_receiver();
+        for round in 0..3 {
+            let (mut first, mut second) = (asleep(TEST, &receiver), asleep(TEST, &receiver));
+            first.kill();
+            queue.put(message(round)).unwrap();
+            second.expect(&format!("got {round}"));
+        }
+        let mut last = asleep(TEST, &receiver);
+        last.kill();
+        queue.put(message(9)).unwrap();
+        assert!(queue.get().unwrap() == message(9));
+    });
+}
+
+#[test]
+fn a_wake_swallowed_by_a_waiter_that_never_ran_again_is_made_good() {
+    const TEST: &str = "a_wake_swallowed_by_a_waiter_that_never_ran_again_is_made_good";
+    if role().is_some() {
+        return wait_in_get();
+    }
+    guarded(|| {
+        for killed in [true, false] {
+            let queue = Queue::new().unwrap();
+            let receiver = queue.clone().into_receiver();
+            // The kernel wakes who came first.
+            let (mut first, mut second) = (asleep(TEST, &receiver), asleep(TEST, &receiver));
+            signal(&first, Signal::STOP);
+            queue.put(message(1)).unwrap();
+            if killed {
+                first.kill();
+            }
+            second.expect("got 1");
+            queue.put(message(2)).unwrap();
+            if !killed {
+                signal(&first, Signal::CONT);
+                first.expect("got 2");
+            }
+        }
+    });
+}
+
+/// Starts a child that stops at `step`, holding a lock, and waits until it has.
+fn stops_at<E: Serialize + 'static>(step: &str, test: &str, role: &str, end: &E) -> Role {
+    let mut command = child(test, role, end);
+    command.env("MP_STEP", format!("{step}:stop"));
+    let role = Role::start(command);
+    until("it is stopped", || state(&role.pid().to_string()) == "T");
+    role
+}
+
+#[test]
+fn a_stopped_producer_delays_others_up_to_their_time_outs() {
+    const TEST: &str = "a_stopped_producer_delays_others_up_to_their_time_outs";
+    if role().is_some() {
+        return put_once();
+    }
+    if !steps_or_say(mp_core::step::enabled(), TEST) {
+        return;
+    }
+    guarded(|| {
+        for step in ["queue.put:1", "ring.write:3"] {
+            let queue = Queue::new().unwrap();
+            queue.put(message(0)).unwrap();
+            let mut stopped = stops_at(step, TEST, "producer", &queue.clone().into_sender());
+            let start = Instant::now();
+            assert!(matches!(queue.put_timeout(message(2), SHORT), Err(PutTimeoutError::TimedOut(_))));
+            assert!(start.elapsed() >= SHORT);
+            assert!(matches!(queue.try_put(message(2)), Err(TryPutError::Full(_))));
+            // Consumers need nothing of it.
+            assert!(queue.get().unwrap() == message(0));
+            assert!(queue.get_timeout(SHORT).unwrap_err().is_timeout());
+            thread::scope(|scope| {
+                let patient = scope.spawn(|| queue.put(message(2)).unwrap());
+                signal(&stopped, Signal::CONT);
+                patient.join().unwrap();
+            });
+            assert!(stopped.wait().success());
+            assert!(queue.get().unwrap() == message(1) && queue.get().unwrap() == message(2));
+        }
+    });
+}
+
+#[test]
+fn a_stopped_consumer_delays_others_up_to_their_time_outs() {
+    const TEST: &str = "a_stopped_consumer_delays_others_up_to_their_time_outs";
+    if role().is_some() {
+        return drop(take::<Receiver<Vec<u8>>>("end").unwrap().get());
+    }
+    if !steps_or_say(mp_core::step::enabled(), TEST) {
+        return;
+    }
+    guarded(|| {
+        for step in ["queue.get:1", "ring.read:2"] {
+            let queue = Queue::new().unwrap();
+            (0..3).for_each(|n| queue.put(message(n)).unwrap());
+            let mut stopped = stops_at(step, TEST, "consumer", &queue.clone().into_receiver());
+            let start = Instant::now();
+            assert!(queue.get_timeout(SHORT).unwrap_err().is_timeout());
+            assert!(start.elapsed() >= SHORT);
+            assert!(queue.try_get().unwrap_err().is_empty());
+            // Producers need nothing of it; and closed is not drained.
+            queue.put(message(3)).unwrap();
+            queue.close().unwrap();
+            assert!(matches!(queue.try_get(), Err(TryGetError::Empty)), "{step}: values are inside");
+            signal(&stopped, Signal::CONT);
+            assert!(stopped.wait().success());
+            let got: Vec<u8> = queue.iter().map(|value| value.unwrap()[0]).collect();
+            assert_eq!(got, [1, 2, 3], "{step}");
+        }
+    });
+}
