@@ -1,4 +1,99 @@
 //! A pool of worker processes that a crashing, hanging or leaking task cannot break.
+//!
+//! The standard library has threads, and crates over them (`rayon`) have pools: for work that is safe Rust and shares one memory stay
+//! with these; they start faster and copy nothing. But a thread cannot be killed, and one that crashes takes the program along. Use a [`Pool`] of
+//! processes when tasks may crash, hang, leak or exhaust memory (native parsers, plugins, input from strangers), or call code that is not
+//! thread-safe.
+//!
+//! ```standalone_crate
+//! use mp_pool::Pool;
+//! use std::{thread, time::Duration};
+//!
+//! fn example_function(name: u32) {
+//!     println!("child process {name} starts");
+//!     thread::sleep(Duration::from_millis(10 * u64::from(name % 3 + 1)));
+//!     println!("child process {name} ends");
+//! }
+//!
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     mp_pool::init();
+//!     println!("parent process starts");
+//!     let pool = Pool::new(16)?; // 16 processes; without a number, `Pool::builder().build()`: one a processor
+//!     for i in 0..32 {
+//!         pool.apply_async(example_function, (i,));
+//!     }
+//!     pool.close();
+//!     pool.join()?; // without `close` or `terminate` before: an error that says so, not a deadlock
+//!     println!("parent process ends");
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # Concepts
+//!
+//! - **A task** is a function and its arguments, as of a process: a `fn` or a closure without captures, up to eight values that serde
+//!   carries, and handles (files, pipes, locks, queues, shared memory). What it returns travels back.
+//! - **Asking for one**: [`apply`](Pool::apply) waits for the result, [`apply_async`](Pool::apply_async) gives an [`AsyncResult`],
+//!   [`apply_async_with`](Pool::apply_async_with) calls back, [`task`](Pool::task) takes options.
+//! - **Asking for many**: [`map`](Pool::map) gives all results or the first error, [`try_map`](Pool::try_map) a result for each,
+//!   [`starmap`](Pool::starmap) takes tuples. [`imap`](Pool::imap) and [`imap_unordered`](Pool::imap_unordered) are lazy and a few items
+//!   ahead, so an endless input runs in flat memory.
+//! - **A worker** is a daemon process with a line of its own to the pool. No lock is shared with or between workers, so a worker that is
+//!   killed at any instruction stops nobody.
+//! - **Ahead.** A few tasks wait at each worker. As long as one has not started it can be taken back: for a worker that is idle, or
+//!   when its worker dies. One that has started is never run again.
+//! - **The end**: [`close`](Pool::close) and [`join`](Pool::join) wait for what was submitted, [`terminate`](Pool::terminate) and dropping the
+//!   pool kill. Every task that was submitted ends exactly once.
+//!
+//! # What happens to a task
+//!
+//! | the task | its result |
+//! | --- | --- |
+//! | returns, an `Err` too | what it returned |
+//! | panics | [`TaskError::Panicked`] with message, place and backtrace; the worker goes on |
+//! | exits, with whatever code | [`TaskError::WorkerDied`] with [`Cause::Exit`] |
+//! | aborts, crashes, is killed | [`TaskError::WorkerDied`] with [`Cause::Signal`], and what it last wrote to standard error |
+//! | allocates past the [limit](Builder::memory_limit) | [`TaskError::WorkerDied`] with [`Cause::Memory`] |
+//! | runs past its [time-out](TaskOptions::timeout) | [`TaskError::TimedOut`], once the worker is dead |
+//! | has not started when the pool is terminated | [`TaskError::Cancelled`] |
+//! | takes or returns what serde does not carry | [`TaskError::Encode`], [`Arguments`](TaskError::Arguments), [`Unencodable`](TaskError::Unencodable), [`Undecodable`](TaskError::Undecodable) |
+//!
+//! # What happens when a process dies
+//!
+//! | killed | what the others get |
+//! | --- | --- |
+//! | a worker, before it has claimed a task (also: while idle) | nothing: the task runs in another worker |
+//! | a worker, from the claim until the result is sent | that task, or item of a `map`, gets [`TaskError::WorkerDied`]; all else runs elsewhere |
+//! | a worker, after the result is sent | the result |
+//! | a worker, before it is ready | another is started, after a pause; when none gets ready after some tries: [`TaskError::Broken`] |
+//! | this process | the workers end at once, and with them their daemons |
+//!
+//! # Gotchas
+//!
+//! - **[`init`] is the first line of `main`**; in tests and benches, where `main` is not one's own, [`enable_test_support!`] once in the
+//!   crate does it. Doctests that make pools have a `main` and are marked `standalone_crate`.
+//! - **Workers share no variables** with this process or each other. A static that a task changes stays changed in that one worker.
+//! - **A time-out counts from the start of the task**, not from its submission, and kills in the middle of whatever the task does: SIGTERM, and
+//!   SIGKILL after the [grace](Builder::grace). In a `map` it is for each item.
+//! - **The time-out does not end what the task itself has started**: its own child processes live on unless they are daemons.
+//! - **An argument that moves** (an end of a pipe) has left this process once the task is at a worker. If it cannot be decoded there, it is closed.
+//! - **Results wait in this process** until they are asked for: for very many use [`imap_unordered`](Pool::imap_unordered).
+//! - **A `Vec<u8>` among several arguments** is encoded byte by byte; large ones are faster as text, as shared memory, or in a file.
+//! - **Standard error** of a worker is a pipe to this process, which passes it on and keeps the end for the report; it is no terminal there.
+//!   Standard output is this process's own.
+//! - **A memory limit is for private memory** (`RLIMIT_DATA`), and [`Cause::Memory`] is read from the last words of the worker: a task that
+//!   closes its standard error dies of a plain signal.
+//! - **A callback that blocks** delays the other callbacks, and [`join`](Pool::join) and drop wait for it.
+//! - **Tasks that wait for tasks of the same pool** can wait for ever once they fill all workers. A pool inside of a task is another pool.
+//!
+//! # Platforms
+//!
+//! Linux 5.4 or later. Rust 1.88 (MSRV). No features.
+//!
+//! # Trust and safety
+//!
+//! There is no unsafe code in this crate. Pool and workers are the same program and trust each other; a worker whose line makes no sense is
+//! killed.
 
 #![forbid(unsafe_code)]
 
@@ -27,3 +122,7 @@ pub use mp_process::{
     enable_test_support, init,
 };
 pub use pool::{NotClosed, Pool, TaskOptions};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

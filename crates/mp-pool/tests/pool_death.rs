@@ -20,14 +20,14 @@ fn square(n: u64) -> u64 {
 }
 
 fn signal(pid: u32, signal: Signal) {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).unwrap();
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a signal");
     // It may have ended meanwhile.
     let _ = kill_process(pid, signal);
 }
 
 fn raise(number: i32) {
-    let signal = Signal::from_named_raw(number).unwrap();
-    kill_process(getpid(), signal).unwrap();
+    let signal = Signal::from_named_raw(number).expect("a signal");
+    kill_process(getpid(), signal).expect("a signal");
     loop {
         std::thread::park();
     }
@@ -250,7 +250,6 @@ fn a_worker_killed_while_idle_costs_no_task() {
 #[test]
 fn a_grandchild_that_holds_the_descriptors_hides_no_death() {
     #[expect(clippy::disallowed_methods, reason = "the task exits")]
-    #[expect(clippy::zombie_processes, reason = "the orphan is what the test is about")]
     fn leave_a_child(pid: mp_shm::Value<u32>) {
         let child = std::process::Command::new("sleep").arg("600").spawn().unwrap();
         pid.set(child.id());
@@ -331,7 +330,7 @@ fn chaos_gives_one_error_for_each_kill_of_a_running_task_and_none_otherwise() {
 
 /// The children of this process: workers, in a test that starts nothing else.
 fn own_children() -> Vec<u32> {
-    let threads = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+    let threads = std::fs::read_dir("/proc/self/task").expect("proc").flatten();
     let children = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
     let children: String = children.collect::<Vec<_>>().join(" ");
     children.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect()
