@@ -31,6 +31,24 @@ fn stop(role: &Role) {
     });
 }
 
+/// Runs `waits` in a thread, and `then` once that thread sleeps in the kernel.
+fn while_asleep<R: Send>(waits: impl FnOnce() -> R + Send, then: impl FnOnce()) -> R {
+    thread::scope(|scope| {
+        let (tell, told) = std::sync::mpsc::channel();
+        let waits = scope.spawn(move || {
+            tell.send(rustix::thread::gettid()).unwrap();
+            waits()
+        });
+        let task = format!("/proc/self/task/{}/stat", told.recv().unwrap().as_raw_nonzero());
+        until("it sleeps", || {
+            let stat = std::fs::read_to_string(&task).unwrap();
+            stat.rsplit_once(')').unwrap().1.trim_start().starts_with('S')
+        });
+        then();
+        waits.join().unwrap()
+    })
+}
+
 #[test]
 fn smoke() {
     if role().is_some() {
@@ -135,11 +153,8 @@ fn a_sleeping_receiver_learns_that_the_sender_was_killed() {
         let (mut kept, sent) = pipe().unwrap();
         let mut child = second("a_sleeping_receiver_learns_that_the_sender_was_killed", "child", &sent);
         child.expect("here");
-        thread::scope(|scope| {
-            let waits = scope.spawn(|| kept.recv::<u8>());
-            child.kill();
-            assert!(waits.join().unwrap().unwrap_err().is_disconnected());
-        });
+        let result = while_asleep(|| kept.recv::<u8>(), || drop(child.kill()));
+        assert!(result.unwrap_err().is_disconnected());
     });
 }
 
@@ -156,12 +171,8 @@ fn a_sleeping_sender_learns_that_the_receiver_was_killed() {
         let mut child = second("a_sleeping_sender_learns_that_the_receiver_was_killed", "child", &sent);
         child.expect("here");
         while kept.try_send(vec![1_u64; 16]).is_ok() {}
-        thread::scope(|scope| {
-            let waits = scope.spawn(|| kept.send(vec![2_u64; 16]));
-            child.kill();
-            let error = waits.join().unwrap().unwrap_err();
-            assert!(matches!(error, SendError::Disconnected(value) if value == [2; 16]));
-        });
+        let result = while_asleep(|| kept.send(vec![2_u64; 16]), || drop(child.kill()));
+        assert!(matches!(result, Err(SendError::Disconnected(value)) if value == [2; 16]));
     });
 }
 
