@@ -83,6 +83,7 @@
 //! | type | holding it | waiting for it |
 //! | --- | --- | --- |
 //! | [`Lock`], [`RLock`], [`Mutex`] | the next gets it at once, with the news, until somebody marks it as recovered | nobody notices |
+//! | [`RwLock`] | a writer: as a lock; a reader: its share comes back within 100 ms | nobody notices |
 //! | [`Once`] | (running it) the next one runs it | nobody notices |
 //! | [`Semaphore`], [`BoundedSemaphore`] | its permits come back within 100 ms, forgotten ones do not | nobody notices |
 //! | [`Event`] | (setting it) it is set or not; seen within 100 ms | nobody notices |
@@ -102,7 +103,7 @@
 //!   when they arrive. An [`Event`] has no owner and may cross.
 //! - A child of a bare `fork` inherits guards and permits that are its parent's; dropping them there does nothing. A child made by a raw `clone`
 //!   must not use what its parent held.
-//! - [`Mutex`] takes plain data (`bytemuck::Pod`) only: whatever a dead process leaves must be a valid value.
+//! - [`Mutex`] and [`RwLock`] take plain data (`bytemuck::Pod`) only: whatever a dead process leaves must be a valid value.
 //!
 //! # Platforms
 //!
@@ -115,7 +116,7 @@
 //! # Trust and safety
 //!
 //! Whoever holds a handle is trusted with it: it could unlock what others hold by writing over it. What a *dead* process leaves is never
-//! trusted. Unsafe code is confined to the mutex of the C library, the loan of a [`Mutex`]'s value, and the adapters of [`raw_sync`].
+//! trusted. Unsafe code is confined to the mutex of the C library, the loans of a [`Mutex`]'s or [`RwLock`]'s value, and the adapters of [`raw_sync`].
 
 mod barrier;
 mod condition;
@@ -131,6 +132,7 @@ mod plain;
 pub mod raw;
 pub mod raw_sync;
 mod rlock;
+mod rwlock;
 mod semaphore;
 mod sys;
 
@@ -143,6 +145,7 @@ pub use mp_core::{GiveError, Passed, TakeError, give, take};
 pub use mutex::{Mutex, MutexGuard};
 pub use once::Once;
 pub use rlock::{RLock, RLockGuard};
+pub use rwlock::{MAX_READERS, ReadGuard, RwLock, WriteGuard};
 pub use semaphore::{BoundedSemaphore, MAX_PERMITS, Permit, ReleaseError, Semaphore};
 
 #[cfg(doctest)]

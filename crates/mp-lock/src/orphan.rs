@@ -125,19 +125,20 @@ impl Orphanable {
     #[inline]
     pub(crate) fn try_acquire(&self) -> Result<News, Refusal> {
         let acquired = self.mutex().try_lock()?;
-        Ok(self.received(acquired))
+        Ok(self.received(acquired, || true))
     }
 
     #[inline]
     pub(crate) fn acquire(&self, deadline: Deadline) -> Result<News, Refusal> {
         let acquired = self.mutex().lock(deadline)?;
-        Ok(self.received(acquired))
+        Ok(self.received(acquired, || true))
     }
 
+    /// After the mutex was acquired; `is_news` is asked whether the death of an owner matters.
     #[inline]
-    fn received(&self, acquired: Acquired) -> News {
+    pub(crate) fn received(&self, acquired: Acquired, is_news: impl FnOnce() -> bool) -> News {
         if acquired == Acquired::OwnerDied {
-            self.adopt(true);
+            self.adopt(is_news());
         }
         self.taken_here.store(true, Ordering::Relaxed);
         mp_core::step!("lock.acquire", 4);
@@ -146,7 +147,7 @@ impl Orphanable {
 
     /// Makes the mutex whole after its owner's death; `news` says whether that death is news.
     #[cold]
-    pub(crate) fn adopt(&self, news: bool) {
+    fn adopt(&self, news: bool) {
         mp_core::step!("lock.acquire", 1);
         if news {
             self.poison().store(1, Ordering::Release);
