@@ -89,7 +89,7 @@ impl Process<()> {
     /// let process = mp_process::Process::spawn(show("x".to_owned()), ()).unwrap();
     /// ```
     ///
-    /// ```compile_fail,E0277
+    /// ```compile_fail,E0308
     /// fn show(text: String) {}
     /// let process = mp_process::Process::spawn(show, "x".to_owned()).unwrap();
     /// ```
