@@ -93,7 +93,10 @@
 //! - **Arguments of the command line** are the same in the child, and its `main` comes up to `init()` with them.
 //! - **Statics are not shared.** A static that the child changes is unchanged here, and what `main` set here is not set there.
 //! - **A plain `fork`** (by another library, without exec) copies the lifelines of daemons: they end once the copy has ended too.
-//! - **A piped standard output that nobody reads** fills up, and the child blocks; join it after reading, not before.
+//! - **A piped standard output that nobody reads** fills up, and the child blocks. [`join`](Process::join) reads and forgets what comes
+//!   through pipes that were not taken; those that you took are yours to read, before you wait.
+//! - **An unfinished line** on standard output is not flushed by a start (a thread that keeps the stream locked would hang it), so the
+//!   child's output may come before it.
 //! - **[`terminate`](Process::terminate) ends the child in the middle of whatever it does**: no destructor runs, a file may be half
 //!   written. It does not end the child's own children, unless they are daemons.
 //! - **[`exit`](std::process::exit) in the child** ends it without a result: [`JoinError::Exit`].
