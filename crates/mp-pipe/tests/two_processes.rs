@@ -153,7 +153,12 @@ fn a_sleeping_receiver_learns_that_the_sender_was_killed() {
         let (mut kept, sent) = pipe().unwrap();
         let mut child = second("a_sleeping_receiver_learns_that_the_sender_was_killed", "child", &sent);
         child.expect("here");
-        let result = while_asleep(|| kept.recv::<u8>(), || drop(child.kill()));
+        let result = while_asleep(
+            || kept.recv::<u8>(),
+            || {
+                child.kill();
+            },
+        );
         assert!(result.unwrap_err().is_disconnected());
     });
 }
@@ -171,7 +176,12 @@ fn a_sleeping_sender_learns_that_the_receiver_was_killed() {
         let mut child = second("a_sleeping_sender_learns_that_the_receiver_was_killed", "child", &sent);
         child.expect("here");
         while kept.try_send(vec![1_u64; 16]).is_ok() {}
-        let result = while_asleep(|| kept.send(vec![2_u64; 16]), || drop(child.kill()));
+        let result = while_asleep(
+            || kept.send(vec![2_u64; 16]),
+            || {
+                child.kill();
+            },
+        );
         assert!(matches!(result, Err(SendError::Disconnected(value)) if value == [2; 16]));
     });
 }
