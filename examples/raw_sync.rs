@@ -8,8 +8,8 @@ use multiprocess::lock::raw_sync::{FutexEvent, RobustMutex};
 use multiprocess::shm::SharedMemory;
 use multiprocess::{Process, RemoteError};
 use raw_sync::Timeout;
-use raw_sync::events::{EventImpl, EventInit, EventState};
-use raw_sync::locks::{LockImpl, LockInit};
+use raw_sync::events::{EventInit, EventState};
+use raw_sync::locks::LockInit;
 use std::error::Error;
 use std::time::Duration;
 
