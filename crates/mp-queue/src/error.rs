@@ -84,6 +84,7 @@ impl<T> error::Error for PutError<T> {
 }
 
 /// Why a value was not put at once.
+#[doc(alias = "Full")]
 pub enum TryPutError<T> {
     /// The queue is full now.
     Full(T),
@@ -175,6 +176,7 @@ impl error::Error for GetError {
 }
 
 /// Why no value was got at once.
+#[doc(alias = "Empty")]
 #[derive(Debug)]
 pub enum TryGetError {
     /// The queue is empty now.

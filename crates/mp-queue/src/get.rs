@@ -63,6 +63,7 @@ impl Core {
             }
             // The news first, then one more look: what was put before is in the ring by then.
             if let Some(news) = last_look.take() {
+                self.give_back(socket);
                 return Err(news);
             }
             let departures = self.departures();

@@ -70,11 +70,14 @@ macro_rules! putting {
     () => {
         /// Puts `value`; waits while the queue is full, which a queue without a bound never is.
         ///
-        /// When it returns, the value is in the queue, and stays there if this process dies.
+        /// When it returns, the value is in the queue, and stays there if this process dies. There is no thread to be
+        /// joined that would put it later.
         ///
         /// # Errors
         ///
         /// See [`PutError`]; the value comes back.
+        #[doc(alias = "join_thread")]
+        #[doc(alias = "cancel_join_thread")]
         pub fn put(&self, value: T) -> Result<(), PutError<T>> {
             match put(self.core(), self.put_end().socket(), Self::WATCHED, &value, Deadline::NEVER) {
                 Ok(()) => Ok(()),
@@ -82,7 +85,8 @@ macro_rules! putting {
             }
         }
 
-        /// Puts `value` if there is room now.
+        /// Puts `value` if there is room now. It waits for nobody but another producer in the middle of a put, and not even
+        /// for that one when it was stopped there.
         ///
         /// # Errors
         ///
@@ -142,7 +146,8 @@ macro_rules! getting {
             get(self.core(), self.get_end().socket(), Self::WATCHED, Deadline::NEVER)?.ok_or(GetError::Closed)
         }
 
-        /// Gets the next value if there is one now.
+        /// Gets the next value if there is one now. It waits for nobody but another consumer in the middle of a get, and not
+        /// even for that one when it was stopped there.
         ///
         /// # Errors
         ///
@@ -176,7 +181,9 @@ macro_rules! getting {
                 .ok_or(GetTimeoutError::TimedOut)
         }
 
-        /// Gets values until the queue is closed (or, on a [`Receiver`], its senders are gone) and drained.
+        /// Gets values until the queue is closed (or, on a [`Receiver`](crate::Receiver), its senders are gone) and drained.
+        ///
+        /// A value that cannot be got is an `Err`, and the iteration goes on after it.
         pub fn iter(&self) -> impl Iterator<Item = Result<T, GetError>> + '_ {
             std::iter::from_fn(|| match self.get() {
                 Err(GetError::Closed | GetError::Disconnected) => None,
@@ -220,6 +227,7 @@ macro_rules! looking {
         /// # Errors
         ///
         /// When the queue's memory was damaged.
+        #[doc(alias = "shutdown")]
         pub fn close(&self) -> io::Result<()> {
             self.core().close()
         }

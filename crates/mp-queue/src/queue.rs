@@ -15,15 +15,50 @@ use std::{fmt, io};
 
 /// A first-in, first-out queue between any number of processes and threads; a handle is both ends.
 ///
-/// Cloning gives another handle in this process; as an argument of a process, or in a message, a handle works there.
+/// A clone is another handle in this process. As an argument of a process, in a message, or given with [`give`](crate::give()), a handle works in
+/// another process, too. Values stay inside when those who put them are gone, until the last handle of the queue is.
 ///
-/// | killed | what the others get |
-/// | --- | --- |
-/// | a producer in the middle of `put` | the value is not in the queue, or is there whole |
-/// | a consumer in the middle of `get` | the value is still there, or was taken whole and is lost with its taker |
-/// | a process that waits | nothing: nobody waits for a waiter |
+/// What the others get when a process is killed in the middle of an operation: see [the crate's page](crate#what-happens-when-a-process-dies).
 ///
-/// Whoever may be killed, the others go on at once; a wake-up that the dead one should have passed on is made good within 100 ms.
+/// # Examples
+///
+/// ```
+/// use mp_queue::Queue;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let queue = Queue::new()?;
+/// queue.put(("a tuple".to_owned(), 1))?;
+/// queue.put(("another".to_owned(), 2))?;
+/// assert_eq!(queue.get()?, ("a tuple".to_owned(), 1));
+/// queue.close()?;
+/// assert_eq!(queue.iter().count(), 1);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Queues travel through queues: here each question brings the queue for its answer.
+///
+/// ```
+/// use mp_queue::Queue;
+/// use std::thread;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let questions: Queue<(u64, Queue<u64>)> = Queue::new()?;
+/// let server = {
+///     let questions = questions.clone();
+///     thread::spawn(move || {
+///         let (number, answer) = questions.get().unwrap();
+///         answer.put(number * number).unwrap();
+///     })
+/// };
+/// let answer = Queue::new()?;
+/// questions.put((12, answer.clone()))?;
+/// assert_eq!(answer.get()?, 144);
+/// # server.join().unwrap();
+/// # Ok(())
+/// # }
+/// ```
+#[doc(alias = "SimpleQueue")]
 pub struct Queue<T> {
     put_end: End,
     get_end: End,
@@ -39,7 +74,6 @@ impl<T> Queue<T> {
     /// # Errors
     ///
     /// When there is no memory, or no descriptors are left.
-    #[doc(alias = "Queue")]
     pub fn new() -> io::Result<Queue<T>> {
         Queue::create(u64::MAX)
     }
@@ -49,6 +83,25 @@ impl<T> Queue<T> {
     /// # Errors
     ///
     /// `InvalidInput` for a bound of zero; when there is no memory, or no descriptors are left.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use mp_queue::{Queue, TryPutError};
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let queue = Queue::bounded(1)?;
+    /// queue.put("first".to_owned())?;
+    /// assert!(queue.is_full());
+    /// match queue.try_put("second".to_owned()) {
+    ///     Err(TryPutError::Full(second)) => assert_eq!(second, "second"), // it comes back
+    ///     other => panic!("{other:?}"),
+    /// }
+    /// assert!(queue.put_timeout("second".to_owned(), Duration::from_millis(10)).unwrap_err().is_timeout());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[doc(alias = "maxsize")]
     pub fn bounded(bound: usize) -> io::Result<Queue<T>> {
         if bound == 0 {
@@ -79,8 +132,27 @@ impl<T> Queue<T> {
 
     /// Splits this handle into one that puts and one that gets.
     ///
-    /// Once no whole [`Queue`] handle is left anywhere, the death of the last sender ends the receivers, and the other way
-    /// round.
+    /// Once no whole [`Queue`] handle is left anywhere, the end of the last sender ends the receivers, and the other way
+    /// round; however it went.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use mp_queue::{PutError, Queue};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (sender, receiver) = Queue::new()?.split();
+    /// sender.put(1)?;
+    /// drop(sender);
+    /// assert_eq!(receiver.get()?, 1);
+    /// assert!(receiver.get().unwrap_err().is_disconnected());
+    ///
+    /// let (sender, receiver) = Queue::new()?.split();
+    /// drop(receiver);
+    /// assert!(matches!(sender.put(2), Err(PutError::Disconnected(2))));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn split(self) -> (Sender<T>, Receiver<T>) {
         (Sender::over(self.put_end), Receiver::over(self.get_end))

@@ -1,5 +1,7 @@
 //! A queue within one process: what every form of put and get does.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 use mp_queue::{Queue, TryGetError, TryPutError};
 use mp_test::guarded;
 use std::collections::HashMap;

@@ -1,6 +1,6 @@
 //! Producers, consumers and waiters are killed or stopped at every step; the others go on.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "helpers of tests, small numbers")]
 
 use mp_queue::{PutTimeoutError, Queue, Receiver, Sender, TryGetError, TryPutError, give, take};
 use mp_test::{Role, command, guarded, hear, role, say, steps_or_say, until};

@@ -1,6 +1,6 @@
 //! What may be put: values that fail to cross, values that use the queue while they cross, values of every size.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "helpers of tests, small numbers")]
 
 use mp_queue::{GetError, Passed, PutError, Queue};
 use mp_test::guarded;
