@@ -180,8 +180,8 @@ impl Pool {
         };
         let chunk = ready.len().div_ceil(self.workers() * CHUNKS).clamp(1, LONGEST);
         while !ready.is_empty() {
-            let rest = ready.split_off(chunk_length(&ready, chunk));
-            let items = std::mem::replace(&mut ready, rest);
+            let length = chunk_length(&ready, chunk);
+            let items = ready.drain(..length).collect();
             let (routine, unwanted) = (routine.clone(), Some(Arc::clone(&results.unwanted)));
             self.submit(Job { routine, timeout: self.default_timeout(), unwanted, items });
         }

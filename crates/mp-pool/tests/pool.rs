@@ -463,3 +463,43 @@ fn a_pool_dropped_in_a_callback_or_an_unwinding_thread_ends() {
         assert!(unwound.join().is_err());
     });
 }
+
+/// Goes on once `others` have been counted.
+fn wait_for((count, others): (mp_shm::Value<u32>, u32)) {
+    while count.get() < others {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn tasks_behind_a_long_one_are_taken_over_by_an_idle_worker() {
+    fn one((count, _): (mp_shm::Value<u32>, u32)) {
+        count.fetch_add(1);
+    }
+    guarded(|| {
+        let pool = Pool::new(2).unwrap();
+        let count = mp_shm::Value::new(0_u32).unwrap();
+        // Some of the small ones stand behind the long one, which ends after all of them.
+        let long = pool.apply_async(wait_for, ((count.clone(), 40),));
+        let small: Vec<_> = (0..40).map(|_| pool.apply_async(one, ((count.clone(), 0),))).collect();
+        small.into_iter().for_each(|result| result.get().unwrap());
+        long.get().unwrap();
+    });
+}
+
+#[test]
+fn items_behind_a_long_one_in_its_chunk_are_taken_over() {
+    fn item((count, others): (mp_shm::Value<u32>, u32)) {
+        if others > 0 {
+            wait_for((count, others));
+        } else {
+            count.fetch_add(1);
+        }
+    }
+    guarded(|| {
+        let pool = Pool::new(2).unwrap();
+        let count = mp_shm::Value::new(0_u32).unwrap();
+        let items = (0..200).map(|n| (count.clone(), if n == 0 { 199 } else { 0 }));
+        assert_eq!(pool.map(item, items).unwrap().len(), 200);
+    });
+}

@@ -205,6 +205,37 @@ fn a_timeout_never_hits_the_next_task() {
     });
 }
 
+/// Workers inherit that SIGTERM is ignored, so there is all the time of the grace for another task to start and be hit.
+#[test]
+fn a_worker_that_ignores_sigterm_is_killed_after_the_grace_and_no_other_task_with_it() {
+    fn nap(milliseconds: u64) {
+        std::thread::sleep(Duration::from_millis(milliseconds));
+    }
+    let test = "a_worker_that_ignores_sigterm_is_killed_after_the_grace_and_no_other_task_with_it";
+    if mp_test::role().is_some() {
+        let pool = Pool::builder().workers(1).grace(Duration::from_millis(300)).build().unwrap();
+        let timeout = Duration::from_millis(20);
+        let hanging = pool.task(hang).timeout(timeout).apply_async(());
+        // Too late by little: it ends within the grace, before the kill.
+        let late = pool.task(nap).timeout(timeout).apply_async((60,));
+        let behind: Vec<_> = (0..4).map(|_| pool.apply_async(nap, (200,))).collect();
+        assert!(matches!(hanging.get(), Err(TaskError::TimedOut)));
+        late.get().unwrap();
+        behind.into_iter().for_each(|result| result.get().unwrap());
+        mp_test::say("done");
+        return;
+    }
+    guarded(|| {
+        let role = mp_test::command(test, "ignores SIGTERM");
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", "trap '' TERM; exec \"$0\" \"$@\""]).arg(role.get_program()).args(role.get_args());
+        shell.envs(role.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let mut role = Role::start(shell);
+        role.expect("done");
+        assert!(role.wait().success());
+    });
+}
+
 #[test]
 fn an_item_that_dies_or_hangs_is_charged_alone_and_nothing_runs_twice() {
     #[expect(clippy::disallowed_methods, reason = "an item that exits")]
@@ -230,6 +261,28 @@ fn an_item_that_dies_or_hangs_is_charged_alone_and_nothing_runs_twice() {
             }
         }
         assert_eq!(visits.to_vec(), [1; 200]);
+    });
+}
+
+#[test]
+fn a_long_task_is_charged_rightly_after_thousands_of_others_came_and_went_behind_it() {
+    fn linger(starts: mp_shm::Value<u32>, pid: mp_shm::Value<u32>) {
+        starts.fetch_add(1);
+        pid.set(std::process::id());
+        hang();
+    }
+    guarded(|| {
+        let pool = Pool::new(2).unwrap();
+        let (starts, worker) = (mp_shm::Value::new(0_u32).unwrap(), mp_shm::Value::new(0_u32).unwrap());
+        let long = pool.apply_async(linger, (starts.clone(), worker.clone()));
+        mp_test::until("it runs", || worker.get() != 0);
+        for _ in 0..50 {
+            let others: Vec<_> = (0..100).map(|n| pool.apply_async(square, (n,))).collect();
+            assert!(others.into_iter().all(|result| result.get().is_ok()));
+        }
+        signal(worker.get(), Signal::KILL);
+        assert!(matches!(cause(long.get()), Cause::Signal { number: 9, .. }));
+        assert_eq!(starts.get(), 1);
     });
 }
 
