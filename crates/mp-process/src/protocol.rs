@@ -2,9 +2,10 @@
 //!
 //! | step | parent | child |
 //! | --- | --- | --- |
-//! | `process.spawn:1` | the process exists | starts up, reaches `init()` (`process.entry:1`) |
-//! | `process.spawn:2` | has sent [`hello`] | compares the pid, takes over (`process.entry:2`) |
-//! | `process.spawn:3` | has sent [`Request`] and the arguments | applies limits, arms its lifeline, finds the function (`process.entry:3`) |
+//! | `process.spawn:1` | the process exists | starts up, reaches `init()`, looks at its standard input |
+//! | `process.spawn:2` | has sent [`hello`] | finds its own pid there and takes over (`process.entry:1`) |
+//! | | sends [`Request`] | has read it (`process.entry:2`) |
+//! | `process.spawn:3` | has sent [`Request`] and the arguments | has read them (`process.entry:3`), finds the function, arms its lifeline, applies limits |
 //! | `process.spawn:4` | has the [`Answer`]: the start is done | has answered (`process.entry:4`), runs the function |
 //! | | | has run it (`process.entry:5`), has sent [`Outcome`] and what belongs to it (`process.entry:6`), exits |
 //!

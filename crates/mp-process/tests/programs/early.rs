@@ -4,8 +4,8 @@ use mp_process::{ExitStatus, Process, SpawnError};
 use std::process::{Command, exit};
 use std::time::Duration;
 
-fn seven() -> u32 {
-    7
+fn own_pid() -> u32 {
+    std::process::id()
 }
 
 fn main() {
@@ -16,7 +16,8 @@ fn main() {
             let own = std::process::id().to_string();
             Command::new("sh").args(["-c", "kill -STOP $0", &own]).status().expect("sh");
         }
-        Ok("never") => match Process::spawn(seven, ()) {
+        // Without the variable, so that a child which should not be there ends the chain: this test must not become one.
+        Ok("never") => match Process::builder().env_remove("EARLY").spawn(own_pid, ()) {
             Err(SpawnError::NotInitialized) => exit(42),
             _ => exit(43),
         },
@@ -48,20 +49,25 @@ fn main() {
         exit(5);
     }
     let patience = Duration::from_millis(if what == "stop" { 300 } else { 60_000 });
-    let spawned = Process::builder().env("EARLY", &what).handshake_timeout(patience).spawn(seven, ());
+    let spawned = Process::builder().env("EARLY", &what).handshake_timeout(patience).spawn(own_pid, ());
     match (what.as_str(), spawned) {
         ("exit", Err(SpawnError::Died(ExitStatus::Code(3)))) => {}
         ("crash", Err(SpawnError::Died(ExitStatus::Signal { number: 6, .. }))) => {}
         ("stop", Err(SpawnError::TimedOut)) => {}
         ("never", Err(SpawnError::Died(ExitStatus::Code(42)))) => {}
         ("close", Err(SpawnError::Refused(why))) => assert!(why.contains("init()"), "{why}"),
-        ("program" | "threads", Ok(process)) => assert_eq!(process.join().expect("a result"), 7),
+        ("program" | "threads", Ok(process)) => {
+            let pid = process.pid();
+            assert!(process.wait().expect("a status").success());
+            assert_eq!(process.join().expect("a result"), pid);
+        }
         (_, Err(error)) => panic!("{error:?}: {error}"),
         (_, Ok(_)) => panic!("it started"),
     }
     // Neither running nor a zombie.
     let own = std::process::id().to_string();
-    let children = Command::new("sh").args(["-c", "ps -o pid= --ppid $0 | grep -vw $$ | wc -l", &own]).output();
+    let children =
+        Command::new("sh").args(["-c", "ps -o pid= --ppid $0 | grep -vw $$ | wc -l", &own]).output();
     if let Ok(children) = children {
         assert_eq!(String::from_utf8_lossy(&children.stdout).trim(), "0");
     }
