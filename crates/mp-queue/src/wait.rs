@@ -29,7 +29,9 @@ impl Wait {
             // The word stays set: at worst it costs the other side one wake for nobody.
             return false;
         }
+        mp_core::step!("queue.wait", 1);
         park::sleep(word, 1, deadline.slice(SLICE));
+        mp_core::step!("queue.wait", 2);
         self.slept = true;
         // Others may sleep on the same word, and whoever woke this one has cleared it.
         let woken = word.swap(1, AcqRel) == 0;

@@ -2,14 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
-use mp_pipe::{Connection, pipe};
-use mp_queue::{GetError, Passed, PutError, Queue, TryGetError};
+use mp_pipe::{Connection, SendError, pipe};
+use mp_queue::{GetError, Passed, PutError, Queue, Sender, TryGetError};
 use mp_test::guarded;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 /// A kernel pipe whose writing end can be passed on.
 fn tube() -> (io::PipeReader, Passed<File>) {
@@ -75,6 +76,30 @@ fn the_end_of_a_pipe_moves_through_a_queue() {
         assert_eq!(there.recv::<String>().unwrap(), "before");
         there.send(number).unwrap();
         assert_eq!(here.recv::<u32>().unwrap(), 7);
+    });
+}
+
+/// An end that its sender still holds when it is put.
+struct Kept(Arc<Connection>);
+
+impl Serialize for Kept {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+#[test]
+fn an_end_that_was_put_is_used_by_whom_gets_it_and_nobody_else() {
+    guarded(|| {
+        let (mut here, there) = pipe().unwrap();
+        let there = Arc::new(there);
+        let queue = Queue::bounded(1).unwrap();
+        queue.put(Kept(Arc::clone(&there))).unwrap();
+        let mut there = Arc::into_inner(there).unwrap();
+        assert!(matches!(there.send(1_u8), Err(SendError::Moved(1))));
+        drop(queue);
+        // It went down with the queue.
+        assert!(here.recv::<u8>().unwrap_err().is_disconnected());
     });
 }
 
@@ -174,6 +199,24 @@ fn handles_of_a_value_that_was_refused_half_way_take_nobody_s_room() {
             drop(file);
             assert_eq!(all(reader), "room");
         }
+    });
+}
+
+#[test]
+fn nothing_of_a_value_that_was_refused_half_way_keeps_anybody_alive() {
+    guarded(|| {
+        let queue = Queue::<Vec<Sender<u8>>>::new().unwrap();
+        let filler = Queue::new().unwrap().into_sender();
+        while queue.put(vec![filler.clone()]).is_ok() {}
+        // Room for the first of the parts in which so many handles are sent.
+        queue.get().unwrap();
+        let (sender, receiver) = Queue::new().unwrap().split();
+        let refused = queue.put(vec![sender; 300]).unwrap_err();
+        assert!(matches!(refused, PutError::TooManyHandles(_)), "{refused}");
+        drop(refused);
+        assert!(receiver.try_get().unwrap_err().is_empty(), "what was sent is still in the socket");
+        while queue.try_get().is_ok() {}
+        assert!(receiver.try_get().unwrap_err().is_disconnected());
     });
 }
 

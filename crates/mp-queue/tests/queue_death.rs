@@ -270,19 +270,20 @@ fn a_consumer_killed_while_it_gives_memory_back_leaves_the_rest_to_the_next() {
         return;
     }
     guarded(|| {
-        for step in all_steps(&[("ring.free", 1..=2)]) {
-            let queue = Queue::new().unwrap();
-            (0..20).for_each(|n| queue.put(vec![n; 1 << 20]).unwrap());
-            dies_at(&step, TEST, "consumer", &queue.clone().into_receiver());
-            let left = queue.len();
-            assert!(left > 0, "{step}");
-            for n in 20 - left..20 {
-                assert!(queue.get().unwrap() == vec![n as u8; 1 << 20], "{step}: {n}");
+        // It dies when it leaves the first of several regions, and when it leaves the last.
+        for (count, size, moves) in [(20, 1 << 20, 0), (1, 8 << 20, 1)] {
+            for step in all_steps(&[("ring.free", 1..=2)]) {
+                let queue = Queue::new().unwrap();
+                (0..count).for_each(|n| queue.put(vec![n; size]).unwrap());
+                dies_at(&format!("{step}:+{moves}"), TEST, "consumer", &queue.clone().into_receiver());
+                for n in count - queue.len() as u8..count {
+                    assert!(queue.get().unwrap() == vec![n; size], "{step}: {n}");
+                }
+                until("the memory is back", || {
+                    assert!(queue.get_timeout(Duration::from_millis(1)).unwrap_err().is_timeout());
+                    memory() < 1 << 20
+                });
             }
-            until("the memory is back", || {
-                assert!(queue.get_timeout(Duration::from_millis(1)).unwrap_err().is_timeout());
-                memory() < 1 << 20
-            });
         }
     });
 }
@@ -330,7 +331,7 @@ fn asleep(test: &str, receiver: &Receiver<Vec<u8>>) -> Role {
     waiter
 }
 
-/// The letter of `thread`, a directory in `/proc`.
+/// The letter of `thread`, a directory in `/proc`; none once it is gone.
 fn state(thread: &str) -> String {
     let stat = std::fs::read_to_string(format!("/proc/{thread}/stat")).unwrap_or_default();
     let (_, rest) = stat.rsplit_once(')').unwrap_or_default();
@@ -368,29 +369,52 @@ fn a_waiter_killed_asleep_is_missed_by_nobody() {
 }
 
 #[test]
-fn a_wake_swallowed_by_a_waiter_that_never_ran_again_is_made_good() {
-    const TEST: &str = "a_wake_swallowed_by_a_waiter_that_never_ran_again_is_made_good";
+fn a_waiter_killed_as_it_is_woken_is_missed_by_nobody() {
+    const TEST: &str = "a_waiter_killed_as_it_is_woken_is_missed_by_nobody";
+    if role().is_some() {
+        return wait_in_get();
+    }
+    if !steps_or_say(mp_core::step::enabled(), TEST) {
+        return;
+    }
+    guarded(|| {
+        for step in all_steps(&[("queue.wait", 1..=2)]) {
+            let queue = Queue::new().unwrap();
+            let receiver = queue.clone().into_receiver();
+            // The first dies just before it sleeps, or when the kernel has woken it, who came first, instead of the second.
+            let mut first = child(TEST, "waiter", &receiver);
+            first.env("MP_STEP", &step);
+            let mut first = Role::start(first);
+            let thread = first.word().unwrap();
+            until("the first sleeps or is dead", || ["S", "Z", ""].contains(&state(&thread).as_str()));
+            let mut second = asleep(TEST, &receiver);
+            queue.put(message(1)).unwrap();
+            second.expect("got 1");
+            assert_eq!(
+                std::os::unix::process::ExitStatusExt::signal(&first.wait()),
+                Some(9),
+                "{step}: not reached"
+            );
+        }
+    });
+}
+
+#[test]
+fn a_waiter_stopped_asleep_is_missed_by_nobody() {
+    const TEST: &str = "a_waiter_stopped_asleep_is_missed_by_nobody";
     if role().is_some() {
         return wait_in_get();
     }
     guarded(|| {
-        for killed in [true, false] {
-            let queue = Queue::new().unwrap();
-            let receiver = queue.clone().into_receiver();
-            // The kernel wakes who came first.
-            let (mut first, mut second) = (asleep(TEST, &receiver), asleep(TEST, &receiver));
-            signal(&first, Signal::STOP);
-            queue.put(message(1)).unwrap();
-            if killed {
-                first.kill();
-            }
-            second.expect("got 1");
-            queue.put(message(2)).unwrap();
-            if !killed {
-                signal(&first, Signal::CONT);
-                first.expect("got 2");
-            }
-        }
+        let queue = Queue::new().unwrap();
+        let receiver = queue.clone().into_receiver();
+        let (mut first, mut second) = (asleep(TEST, &receiver), asleep(TEST, &receiver));
+        signal(&first, Signal::STOP);
+        queue.put(message(1)).unwrap();
+        second.expect("got 1");
+        queue.put(message(2)).unwrap();
+        signal(&first, Signal::CONT);
+        first.expect("got 2");
     });
 }
 

@@ -234,7 +234,7 @@ fn memory_grows_for_a_burst_and_is_given_back_when_it_is_over() {
     guarded(|| {
         let queue = Queue::new().unwrap();
         for round in 0..2 {
-            let value = vec![round; 1 << 20];
+            let value = vec![round as u8; 1 << 20];
             (0..200).for_each(|_| queue.put(value.clone()).unwrap());
             assert!(memory() >= 200 << 20);
             (0..200).for_each(|_| assert!(queue.get().unwrap() == value));
