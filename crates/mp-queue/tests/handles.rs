@@ -2,27 +2,17 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
+mod help;
+
+use help::{all, tube};
 use mp_pipe::{Connection, SendError, pipe};
 use mp_queue::{GetError, Passed, PutError, Queue, Sender, TryGetError};
 use mp_test::guarded;
 use serde::{Deserialize, Serialize, Serializer};
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::{self, Read, Write};
-use std::os::fd::OwnedFd;
+use std::io::{Read, Write};
 use std::sync::Arc;
-
-/// A kernel pipe whose writing end can be passed on.
-fn tube() -> (io::PipeReader, Passed<File>) {
-    let (reader, writer) = io::pipe().unwrap();
-    (reader, Passed(File::from(OwnedFd::from(writer))))
-}
-
-fn all(mut reader: io::PipeReader) -> String {
-    let mut text = String::new();
-    reader.read_to_string(&mut text).unwrap();
-    text
-}
 
 #[test]
 fn each_value_has_its_own_handles() {

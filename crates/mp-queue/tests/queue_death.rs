@@ -1,42 +1,14 @@
-//! Producers, consumers and waiters are killed or stopped at every step; the others go on.
+//! Producers and consumers are killed at every step; the others go on.
 
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "helpers of tests, small numbers")]
 
-use mp_queue::{PutTimeoutError, Queue, Receiver, Sender, TryGetError, TryPutError, give, take};
-use mp_test::{Role, command, guarded, hear, role, say, steps_or_say, until};
-use rustix::process::{Pid, Signal, kill_process};
-use serde::Serialize;
-use std::process::Command;
+mod help;
+
+use help::{all_steps, dies_at, memory, message};
+use mp_queue::{Queue, Receiver, Sender, take};
+use mp_test::{guarded, role, steps_or_say, until};
 use std::thread;
-use std::time::{Duration, Instant};
-
-const SHORT: Duration = Duration::from_millis(30);
-
-/// What producers put here: of the same length each, and telling of any torn byte.
-fn message(n: u8) -> Vec<u8> {
-    vec![n; 1000]
-}
-
-fn child<E: Serialize + 'static>(test: &str, role: &str, end: &E) -> Command {
-    let mut child = command(test, role);
-    give(&mut child, "end", end).unwrap();
-    child
-}
-
-/// Starts a child that dies at `step`, and waits until it has.
-fn dies_at<E: Serialize + 'static>(step: &str, test: &str, role: &str, end: &E) {
-    let mut command = child(test, role, end);
-    command.env("MP_STEP", step);
-    let status = Role::start(command).wait();
-    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9), "{step}: not reached");
-}
-
-fn all_steps(protocols: &[(&str, std::ops::RangeInclusive<u32>)]) -> Vec<String> {
-    protocols
-        .iter()
-        .flat_map(|(name, steps)| steps.clone().map(move |step| format!("{name}:{step}")))
-        .collect()
-}
+use std::time::Duration;
 
 /// The steps of a put, and whether the message is in the queue at it.
 fn steps_of_put() -> Vec<(String, bool)> {
@@ -140,16 +112,6 @@ fn producers_that_die_one_after_the_other_lose_only_their_own() {
         assert!(got.iter().all(|value| *value == message(value[0])));
         assert_eq!(got.iter().map(|value| value[0]).collect::<Vec<_>>(), expected);
     });
-}
-
-/// What the queues of this process take of the machine's memory.
-fn memory() -> u64 {
-    use std::os::unix::fs::MetadataExt;
-    let fds = std::fs::read_dir("/proc/self/fd").unwrap().filter_map(|fd| Some(fd.ok()?.path()));
-    let queues = fds.filter(|fd| {
-        std::fs::read_link(fd).is_ok_and(|target| target.to_string_lossy().contains("mp-growable"))
-    });
-    queues.map(|fd| std::fs::metadata(fd).map_or(0, |meta| meta.blocks() * 512)).sum()
 }
 
 #[test]
@@ -309,182 +271,6 @@ fn the_last_receiver_killed_in_get_ends_the_senders() {
                 dies_at(&step, TEST, "consumer", &receiver);
                 drop(receiver);
             });
-        }
-    });
-}
-
-fn wait_in_get() {
-    let receiver: Receiver<Vec<u8>> = take("end").unwrap();
-    let me = std::fs::read_link("/proc/thread-self").unwrap();
-    say(&me.to_string_lossy());
-    if let Ok(value) = receiver.get() {
-        say(&format!("got {}", value[0]));
-    }
-    let _ = hear();
-}
-
-/// Starts a child that waits in `get`, and waits until it sleeps there.
-fn asleep(test: &str, receiver: &Receiver<Vec<u8>>) -> Role {
-    let mut waiter = Role::start(child(test, "waiter", receiver));
-    let thread = waiter.word().unwrap();
-    until("the waiter sleeps", || state(&thread) == "S");
-    waiter
-}
-
-/// The letter of `thread`, a directory in `/proc`; none once it is gone.
-fn state(thread: &str) -> String {
-    let stat = std::fs::read_to_string(format!("/proc/{thread}/stat")).unwrap_or_default();
-    let (_, rest) = stat.rsplit_once(')').unwrap_or_default();
-    rest.split_ascii_whitespace().next().unwrap_or_default().to_owned()
-}
-
-fn signal(role: &Role, signal: Signal) {
-    let pid = Pid::from_raw(i32::try_from(role.pid()).unwrap()).unwrap();
-    kill_process(pid, signal).unwrap();
-    if signal == Signal::STOP {
-        until("it is stopped", || state(&role.pid().to_string()) == "T");
-    }
-}
-
-#[test]
-fn a_waiter_killed_asleep_is_missed_by_nobody() {
-    const TEST: &str = "a_waiter_killed_asleep_is_missed_by_nobody";
-    if role().is_some() {
-        return wait_in_get();
-    }
-    guarded(|| {
-        let queue = Queue::new().unwrap();
-        let receiver = queue.clone().into_receiver();
-        for round in 0..3 {
-            let (mut first, mut second) = (asleep(TEST, &receiver), asleep(TEST, &receiver));
-            first.kill();
-            queue.put(message(round)).unwrap();
-            second.expect(&format!("got {round}"));
-        }
-        let mut last = asleep(TEST, &receiver);
-        last.kill();
-        queue.put(message(9)).unwrap();
-        assert!(queue.get().unwrap() == message(9));
-    });
-}
-
-#[test]
-fn a_waiter_killed_as_it_is_woken_is_missed_by_nobody() {
-    const TEST: &str = "a_waiter_killed_as_it_is_woken_is_missed_by_nobody";
-    if role().is_some() {
-        return wait_in_get();
-    }
-    if !steps_or_say(mp_core::step::enabled(), TEST) {
-        return;
-    }
-    guarded(|| {
-        for step in all_steps(&[("queue.wait", 1..=2)]) {
-            let queue = Queue::new().unwrap();
-            let receiver = queue.clone().into_receiver();
-            // The first dies just before it sleeps, or when the kernel has woken it, who came first, instead of the second.
-            let mut first = child(TEST, "waiter", &receiver);
-            first.env("MP_STEP", &step);
-            let mut first = Role::start(first);
-            let thread = first.word().unwrap();
-            until("the first sleeps or is dead", || ["S", "Z", ""].contains(&state(&thread).as_str()));
-            let mut second = asleep(TEST, &receiver);
-            queue.put(message(1)).unwrap();
-            second.expect("got 1");
-            assert_eq!(
-                std::os::unix::process::ExitStatusExt::signal(&first.wait()),
-                Some(9),
-                "{step}: not reached"
-            );
-        }
-    });
-}
-
-#[test]
-fn a_waiter_stopped_asleep_is_missed_by_nobody() {
-    const TEST: &str = "a_waiter_stopped_asleep_is_missed_by_nobody";
-    if role().is_some() {
-        return wait_in_get();
-    }
-    guarded(|| {
-        let queue = Queue::new().unwrap();
-        let receiver = queue.clone().into_receiver();
-        let (mut first, mut second) = (asleep(TEST, &receiver), asleep(TEST, &receiver));
-        signal(&first, Signal::STOP);
-        queue.put(message(1)).unwrap();
-        second.expect("got 1");
-        queue.put(message(2)).unwrap();
-        signal(&first, Signal::CONT);
-        first.expect("got 2");
-    });
-}
-
-/// Starts a child that stops at `step`, holding a lock, and waits until it has.
-fn stops_at<E: Serialize + 'static>(step: &str, test: &str, role: &str, end: &E) -> Role {
-    let mut command = child(test, role, end);
-    command.env("MP_STEP", format!("{step}:stop"));
-    let role = Role::start(command);
-    until("it is stopped", || state(&role.pid().to_string()) == "T");
-    role
-}
-
-#[test]
-fn a_stopped_producer_delays_others_up_to_their_time_outs() {
-    const TEST: &str = "a_stopped_producer_delays_others_up_to_their_time_outs";
-    if role().is_some() {
-        return put_once();
-    }
-    if !steps_or_say(mp_core::step::enabled(), TEST) {
-        return;
-    }
-    guarded(|| {
-        for step in ["queue.put:1", "ring.write:3"] {
-            let queue = Queue::new().unwrap();
-            queue.put(message(0)).unwrap();
-            let mut stopped = stops_at(step, TEST, "producer", &queue.clone().into_sender());
-            let start = Instant::now();
-            assert!(matches!(queue.put_timeout(message(2), SHORT), Err(PutTimeoutError::TimedOut(_))));
-            assert!(start.elapsed() >= SHORT);
-            assert!(matches!(queue.try_put(message(2)), Err(TryPutError::Full(_))));
-            // Consumers need nothing of it.
-            assert!(queue.get().unwrap() == message(0));
-            assert!(queue.get_timeout(SHORT).unwrap_err().is_timeout());
-            thread::scope(|scope| {
-                let patient = scope.spawn(|| queue.put(message(2)).unwrap());
-                signal(&stopped, Signal::CONT);
-                patient.join().unwrap();
-            });
-            assert!(stopped.wait().success());
-            assert!(queue.get().unwrap() == message(1) && queue.get().unwrap() == message(2));
-        }
-    });
-}
-
-#[test]
-fn a_stopped_consumer_delays_others_up_to_their_time_outs() {
-    const TEST: &str = "a_stopped_consumer_delays_others_up_to_their_time_outs";
-    if role().is_some() {
-        return drop(take::<Receiver<Vec<u8>>>("end").unwrap().get());
-    }
-    if !steps_or_say(mp_core::step::enabled(), TEST) {
-        return;
-    }
-    guarded(|| {
-        for step in ["queue.get:1", "ring.read:2"] {
-            let queue = Queue::new().unwrap();
-            (0..3).for_each(|n| queue.put(message(n)).unwrap());
-            let mut stopped = stops_at(step, TEST, "consumer", &queue.clone().into_receiver());
-            let start = Instant::now();
-            assert!(queue.get_timeout(SHORT).unwrap_err().is_timeout());
-            assert!(start.elapsed() >= SHORT);
-            assert!(queue.try_get().unwrap_err().is_empty());
-            // Producers need nothing of it; and closed is not drained.
-            queue.put(message(3)).unwrap();
-            queue.close().unwrap();
-            assert!(matches!(queue.try_get(), Err(TryGetError::Empty)), "{step}: values are inside");
-            signal(&stopped, Signal::CONT);
-            assert!(stopped.wait().success());
-            let got: Vec<u8> = queue.iter().map(|value| value.unwrap()[0]).collect();
-            assert_eq!(got, [1, 2, 3], "{step}");
         }
     });
 }

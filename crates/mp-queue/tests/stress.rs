@@ -7,6 +7,9 @@
 
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "helpers of tests, small numbers")]
 
+mod help;
+
+use help::memory;
 use mp_queue::{GetError, PutError, Queue, Receiver, Sender, give, take};
 use mp_shm::{Array, Value};
 use mp_test::{Role, command, guarded, role};
@@ -181,16 +184,6 @@ impl Round {
         // What the dead left half-done is tidied up as well.
         assert!(memory() < 1 << 20, "{} bytes are left", memory());
     }
-}
-
-/// What the queues of this process take of the machine's memory.
-fn memory() -> u64 {
-    use std::os::unix::fs::MetadataExt;
-    let fds = std::fs::read_dir("/proc/self/fd").unwrap().filter_map(|fd| Some(fd.ok()?.path()));
-    let queues = fds.filter(|fd| {
-        std::fs::read_link(fd).is_ok_and(|target| target.to_string_lossy().contains("mp-growable"))
-    });
-    queues.map(|fd| std::fs::metadata(fd).map_or(0, |meta| meta.blocks() * 512)).sum()
 }
 
 fn round(queue: Queue<Item>, dice: &mut Dice, length: Duration) -> usize {

@@ -2,22 +2,17 @@
 
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "helpers of tests, small numbers")]
 
+mod help;
+
+use help::{memory, tube};
 use mp_queue::{GetError, Passed, PutError, Queue};
 use mp_test::guarded;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
 use std::thread;
 use std::time::Duration;
-
-/// A kernel pipe whose writing end can be passed on.
-fn tube() -> (io::PipeReader, Passed<File>) {
-    let (reader, writer) = io::pipe().unwrap();
-    (reader, Passed(File::from(OwnedFd::from(writer))))
-}
 
 /// Carries a handle, and fails in the middle when it is told to.
 struct Fragile {
@@ -218,15 +213,6 @@ fn large_and_small_values_keep_their_order() {
             }
         });
     });
-}
-
-/// What the queues of this process take of the machine's memory.
-fn memory() -> u64 {
-    let fds = std::fs::read_dir("/proc/self/fd").unwrap().filter_map(|fd| Some(fd.ok()?.path()));
-    let queues = fds.filter(|fd| {
-        std::fs::read_link(fd).is_ok_and(|target| target.to_string_lossy().contains("mp-growable"))
-    });
-    queues.map(|fd| std::fs::metadata(fd).map_or(0, |meta| meta.blocks() * 512)).sum()
 }
 
 #[test]
