@@ -3,6 +3,7 @@
 use crate::error::SpawnError;
 use crate::launch;
 use crate::process::Process;
+use crate::settings::{Limit, Resource, Settings};
 use crate::task::{Routine, Task};
 use mp_core::wire;
 use serde::{Serialize, de::DeserializeOwned};
@@ -56,8 +57,7 @@ pub struct Builder {
     pub(crate) stdin: Stdio,
     pub(crate) stdout: Stdio,
     pub(crate) stderr: Stdio,
-    pub(crate) memory_limit: Option<u64>,
-    pub(crate) core_dump: Option<bool>,
+    pub(crate) settings: Settings,
     pub(crate) handshake_timeout: Duration,
 }
 
@@ -73,8 +73,7 @@ impl Default for Builder {
             stdin: Stdio::Null,
             stdout: Stdio::Inherit,
             stderr: Stdio::Inherit,
-            memory_limit: None,
-            core_dump: None,
+            settings: Settings::default(),
             handshake_timeout: Duration::from_secs(60),
         }
     }
@@ -151,16 +150,60 @@ impl Builder {
         self
     }
 
+    /// Its mask of permissions for files that it creates (`0o077`: for its user only); by default as for this process.
+    pub fn umask(mut self, mask: u32) -> Builder {
+        self.settings.umask = Some(mask);
+        self
+    }
+
+    /// Its nice value, from -20 (first) to 19 (last), not an increment; by default as for this process. Lower than the own one
+    /// needs a privilege, and is refused without.
+    pub fn nice(mut self, nice: i32) -> Builder {
+        self.settings.nice = Some(nice);
+        self
+    }
+
+    /// The processors on which it may run, by number; by default as for the thread that starts it. Its
+    /// [`cpu_count`](crate::cpu_count) follows.
+    ///
+    /// ```no_run
+    /// # use mp_process::Process;
+    /// let process = Process::builder().cpu_affinity([0, 1]).spawn(mp_process::cpu_count, ())?;
+    /// # Ok::<(), mp_process::SpawnError>(())
+    /// ```
+    pub fn cpu_affinity(mut self, cpus: impl IntoIterator<Item = usize>) -> Builder {
+        self.settings.cpu_affinity = Some(cpus.into_iter().collect());
+        self
+    }
+
+    /// How much of a resource it may use: a number for both the soft and the hard limit, or a [`Limit`]. By default as for this
+    /// process. A start with a hard limit above the own one needs a privilege, and is refused without.
+    ///
+    /// ```no_run
+    /// # use mp_process::{Limit, Process, Resource};
+    /// # fn parse(path: String) {}
+    /// let parser = Process::builder()
+    ///     .limit(Resource::AddressSpace, 512 << 20)
+    ///     .limit(Resource::CpuTime, Limit::new(10, 11))
+    ///     .spawn(parse, ("untrusted.bin".to_owned(),))?;
+    /// # Ok::<(), mp_process::SpawnError>(())
+    /// ```
+    pub fn limit(mut self, resource: Resource, limit: impl Into<Limit>) -> Builder {
+        self.settings.limits.retain(|&(named, _)| named != resource);
+        self.settings.limits.push((resource, limit.into()));
+        self
+    }
+
     /// How many bytes of private memory it may have (RLIMIT_DATA: heap and stacks of threads, not shared memory). An
     /// allocation beyond fails, which ends most programs with SIGABRT.
     pub fn memory_limit(mut self, bytes: u64) -> Builder {
-        self.memory_limit = Some(bytes);
+        self.settings.memory_limit = Some(bytes);
         self
     }
 
     /// Whether a crash may write a core file; by default as for this process. A large core delays the news of the death.
     pub fn core_dump(mut self, core_dump: bool) -> Builder {
-        self.core_dump = Some(core_dump);
+        self.settings.core_dump = Some(core_dump);
         self
     }
 

@@ -11,7 +11,6 @@ use mp_core::socket::{self, Received, Until};
 use mp_core::wire::{self, Message};
 use mp_core::{Deadline, Encoding, Passed, park};
 use rustix::net::RecvFlags;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::Serialize;
 use std::any::Any;
 use std::backtrace::Backtrace;
@@ -209,15 +208,7 @@ fn settle_in(request: Request) -> io::Result<()> {
     if let Ok(shown) = std::ffi::CString::new(request.name.as_bytes()) {
         rustix::thread::set_name(&shown)?;
     }
-    if let Some(bytes) = request.memory_limit {
-        limit(Resource::Data, bytes)?;
-    }
-    if let Some(core_dump) = request.core_dump {
-        let maximum = getrlimit(Resource::Core).maximum;
-        // One byte, not none: too little for any file, and the one limit that programs fed by a pipe respect as well.
-        let least = Some(maximum.map_or(1, |most| most.min(1)));
-        setrlimit(Resource::Core, Rlimit { current: if core_dump { maximum } else { least }, maximum })?;
-    }
+    request.settings.apply()?;
     info::introduce(Own {
         name: request.name,
         path: request.path,
@@ -226,12 +217,6 @@ fn settle_in(request: Request) -> io::Result<()> {
         parent_name: request.parent_name,
     });
     Ok(())
-}
-
-fn limit(resource: Resource, bytes: u64) -> io::Result<()> {
-    let most = getrlimit(resource).maximum;
-    let bytes = most.map_or(bytes, |most| bytes.min(most));
-    Ok(setrlimit(resource, Rlimit { current: Some(bytes), maximum: Some(bytes) })?)
 }
 
 /// Runs the function in this thread and says how it ended.

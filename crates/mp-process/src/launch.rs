@@ -52,8 +52,7 @@ pub(crate) fn launch(builder: &Builder, routine: Routine, args: Message<'_>) -> 
         parent_name: info::own_name().into(),
         lifeline: line_end,
         stdin: child_stdin,
-        memory_limit: builder.memory_limit,
-        core_dump: builder.core_dump,
+        settings: builder.settings.clone(),
     };
     let Started { pid, pidfd, socket, stdout, stderr } = start(builder)?;
     mp_core::step!("process.spawn", 1);

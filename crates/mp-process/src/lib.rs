@@ -40,7 +40,8 @@
 //!
 //! # Options, and Python's keyword arguments
 //!
-//! `name` and `daemon` are options of the [`builder`](Process::builder). The keyword arguments of a function are a struct with
+//! `name`, `daemon`, the environment, the standard streams and what the kernel keeps about a process (working directory, umask,
+//! nice, processors, [limits](Builder::limit)) are options of the [`builder`](Process::builder). The keyword arguments of a function are a struct with
 //! [`Default`], as its last argument:
 //!
 //! ```standalone_crate
@@ -95,6 +96,8 @@
 //! - **A plain `fork`** (by another library, without exec) copies the lifelines of daemons: they end once the copy has ended too.
 //! - **A piped standard output that nobody reads** fills up, and the child blocks. [`join`](Process::join) reads and forgets what comes
 //!   through pipes that were not taken; those that you took are yours to read, before you wait.
+//! - **A signal that is blocked here** is not blocked there: a process starts with none blocked, whichever thread starts it, so that
+//!   [`terminate`](Process::terminate) ends it. One that is ignored here is ignored there.
 //! - **An unfinished line** on standard output is not flushed by a start (a thread that keeps the stream locked would hang it), so the
 //!   child's output may come before it.
 //! - **[`terminate`](Process::terminate) ends the child in the middle of whatever it does**: no destructor runs, a file may be half
@@ -128,6 +131,7 @@ mod protocol;
 mod registry;
 mod remote_error;
 mod scope;
+mod settings;
 mod status;
 mod sys;
 mod task;
@@ -144,6 +148,7 @@ pub use mp_core::{
 pub use process::{JoinTimeoutError, Process, Running};
 pub use remote_error::RemoteError;
 pub use scope::{Scope, scope};
+pub use settings::{Limit, Resource};
 pub use status::ExitStatus;
 pub use task::Task;
 

@@ -15,6 +15,7 @@
 //! No report blocks the child: what does not fit the socket's buffer (a large result, a long backtrace) goes through an anonymous
 //! file, so a parent may wait for the end first and read afterwards, and a pidfd that is only polled becomes readable.
 
+use crate::settings::Settings;
 use crate::task::Routine;
 use mp_core::socket::{self, Received, TransferError, Until};
 use mp_core::{DecodeError, Handle, Identity, Passed, wire};
@@ -58,8 +59,7 @@ pub(crate) struct Request {
     /// For a daemon: ends the child when the other end is closed.
     pub(crate) lifeline: Option<Handle>,
     pub(crate) stdin: Option<Handle>,
-    pub(crate) memory_limit: Option<u64>,
-    pub(crate) core_dump: Option<bool>,
+    pub(crate) settings: Settings,
 }
 
 /// Whether the child runs the function.

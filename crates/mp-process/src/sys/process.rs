@@ -50,6 +50,16 @@ pub(crate) fn ignore_broken_pipes() {
     debug_assert_ne!(before, libc::SIG_ERR, "signal");
 }
 
+/// Lets every signal reach the calling thread.
+pub(crate) fn unblock_signals() -> io::Result<()> {
+    let mut none = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: writes the whole set.
+    unsafe { libc::sigemptyset(none.as_mut_ptr()) };
+    // SAFETY: a set that was written just above, and nobody wants the old one.
+    let answer = unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, none.as_ptr(), ptr::null_mut()) };
+    if answer == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(answer)) }
+}
+
 /// Reaps the child behind `pidfd`, if it has ended.
 ///
 /// A child that somebody else has reaped (SIGCHLD ignored, a foreign `waitpid(-1)`) has ended all the same; the kernel may
