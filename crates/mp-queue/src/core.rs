@@ -13,6 +13,7 @@
 //! | `closed` | a closer | 1: nothing more gets in. Never cleared |
 //! | `departures` | whoever drops an end | changes when an end was dropped: the lifelines are worth a look |
 //! | `strays` | producers, consumers | 1: handles may lie in the socket that no record asks for |
+//! | `polled`, two | who asks for a descriptor | 1: the bell of values, or of room, is rung (see [`raw::bell`](crate::raw::bell)) |
 //!
 //! Invariants:
 //! 1. Encoding and decoding, which run users' code, happen outside of the locks; under them nobody sleeps or allocates
@@ -30,8 +31,12 @@
 //!    inside, all that lies in the socket is stray.
 //! 6. The two ends of that socket are the lifelines: producers hold one, consumers the other, a whole queue both. An end
 //!    is closed first and `departures` counted after, so who sees the count sees the hang-up.
-//! 7. The get lock is taken before the put lock, and the put lock then only tried: no order of deaths makes a circle.
+//! 7. Under one of the locks the other is only tried: no order of deaths makes a circle.
+//! 8. The bell of values is rung and silenced under the put lock, which excludes producers and closers. That of room is rung under the
+//!    get lock, by closers under the put lock, and silenced under both.
 
+use crate::bell::Bell;
+use crate::raw::bell;
 use crate::wait::Wait;
 use mp_core::deadline::{Deadline, SLICE};
 use mp_core::park;
@@ -39,6 +44,7 @@ use mp_lock::raw::{Acquired, RawLockError, RobustMutex};
 use mp_pipe::packet::{self, Inbox};
 use mp_pipe::ring::{Direction, ReaderCache, Ring, Table, WriterCache};
 use mp_shm::{Format, Growable, HEADER, Mapping};
+use serde::{Deserialize, Serialize};
 use std::os::fd::AsFd;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
@@ -55,6 +61,8 @@ const BOUND: usize = CONTROL + 256;
 const CLOSED: usize = CONTROL + 264;
 const DEPARTURES: usize = CONTROL + 268;
 const STRAYS: usize = CONTROL + 272;
+const VALUES_POLLED: usize = CONTROL + 276;
+const ROOM_POLLED: usize = CONTROL + 280;
 pub(crate) const FIXED: usize = Table::Long.fixed() + 384;
 const _: () = assert!(RobustMutex::SIZE <= 128);
 
@@ -77,6 +85,17 @@ pub(crate) struct Core {
     pub(crate) departures_seen: AtomicU32,
     /// Whether handles went through here: see [`Core::end_dropped`].
     pub(crate) carried: AtomicBool,
+    pub(crate) bells: Bells,
+    /// Whether somebody in this process polls for values, or for room: then it silences the bells.
+    polls_values: AtomicBool,
+    polls_room: AtomicBool,
+}
+
+/// The bell for those who get, and on a queue with a bound the one for those who put.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Bells {
+    pub(crate) values: Bell,
+    pub(crate) room: Option<Bell>,
 }
 
 /// One of the two shared locks, held.
@@ -94,11 +113,12 @@ impl Core {
         RobustMutex::init(memory.fixed(), PUT_LOCK)?;
         RobustMutex::init(memory.fixed(), GET_LOCK)?;
         memory.fixed().atomic_u64(BOUND).store(bound, Relaxed);
-        Ok(Core::over(memory, bound))
+        let room = if bound == u64::MAX { None } else { Some(Bell::new()?) };
+        Ok(Core::over(memory, bound, Bells { values: Bell::new()?, room }))
     }
 
     /// The queue in memory that came from elsewhere.
-    pub(crate) fn open(memory: Growable) -> io::Result<Core> {
+    pub(crate) fn open(memory: Growable, bells: Bells) -> io::Result<Core> {
         let invalid = |what| io::Error::new(io::ErrorKind::InvalidData, what);
         if !memory.same_pid_namespace() {
             return Err(invalid(
@@ -111,10 +131,10 @@ impl Core {
             }
         }
         let bound = memory.fixed().atomic_u64(BOUND).load(Relaxed);
-        Ok(Core::over(memory, bound))
+        Ok(Core::over(memory, bound, bells))
     }
 
-    fn over(memory: Growable, bound: u64) -> Core {
+    fn over(memory: Growable, bound: u64, bells: Bells) -> Core {
         let ring = Ring::new(memory, HEADER, Direction::There, Table::Long);
         ring.join();
         Core {
@@ -126,6 +146,9 @@ impl Core {
             alive_at: AtomicU64::new(1 << 63),
             departures_seen: AtomicU32::new(0),
             carried: AtomicBool::new(false),
+            bells,
+            polls_values: AtomicBool::new(false),
+            polls_room: AtomicBool::new(false),
         }
     }
 
@@ -234,10 +257,121 @@ impl Core {
     /// Nothing gets in any more.
     pub(crate) fn close(&self) -> io::Result<()> {
         let held = self.lock(PUT_LOCK, Deadline::NEVER)?;
+        // Before it is so: a death in between is a ring for nothing.
+        self.bells.values.ring();
+        if let Some(room) = &self.bells.room {
+            room.ring();
+        }
+        mp_core::step!("queue.close", 1);
         self.closed().store(1, Release);
+        mp_core::step!("queue.close", 2);
         drop(held);
         self.wake_all();
         Ok(())
+    }
+
+    /// Under the put lock, before something is published.
+    #[inline]
+    pub(crate) fn announce_values(&self) {
+        bell::announce(
+            self.fixed().atomic_u32(VALUES_POLLED),
+            || self.ring.is_empty(),
+            || {
+                mp_core::step!("queue.bell", 1);
+                self.bells.values.ring();
+                mp_core::step!("queue.bell", 2);
+            },
+        );
+    }
+
+    /// Under the get lock, before a take is committed.
+    #[inline]
+    pub(crate) fn announce_room(&self) {
+        bell::announce(
+            self.fixed().atomic_u32(ROOM_POLLED),
+            || !self.has_room(),
+            || {
+                mp_core::step!("queue.bell", 3);
+                self.bells.room.iter().for_each(Bell::ring);
+                mp_core::step!("queue.bell", 4);
+            },
+        );
+    }
+
+    /// From here on the bell of values can be polled.
+    pub(crate) fn poll_values(&self) {
+        self.polls_values.store(true, Relaxed);
+        bell::begin(self.fixed().atomic_u32(VALUES_POLLED), || self.bells.values.ring());
+    }
+
+    /// From here on the bell of room can be polled.
+    pub(crate) fn poll_room(&self) {
+        self.polls_room.store(true, Relaxed);
+        bell::begin(self.fixed().atomic_u32(ROOM_POLLED), || self.bells.room.iter().for_each(Bell::ring));
+    }
+
+    /// When nothing was found: silences the bell, if this process polls it. False when something is there after all. A
+    /// bell that a stopped producer keeps from being silenced stays rung.
+    #[inline]
+    pub(crate) fn silence_values(&self) -> bool {
+        !self.polls_values.load(Relaxed) || self.silence_polled_values()
+    }
+
+    #[cold]
+    fn silence_polled_values(&self) -> bool {
+        let Ok(_put) = self.lock(PUT_LOCK, Deadline::after(AT_ONCE)) else {
+            self.missed_values();
+            return true;
+        };
+        bell::silence(
+            || !self.ring.is_empty() || self.is_closed(),
+            || {
+                self.bells.values.silence();
+                mp_core::step!("queue.silence", 1);
+            },
+        )
+    }
+
+    /// As [`silence_values`](Core::silence_values), when there was no room.
+    #[inline]
+    pub(crate) fn silence_room(&self) -> bool {
+        !self.polls_room.load(Relaxed) || self.silence_polled_room()
+    }
+
+    #[cold]
+    fn silence_polled_room(&self) -> bool {
+        let something_there = || self.has_room() || self.is_closed();
+        let Ok(put) = self.lock(PUT_LOCK, Deadline::after(AT_ONCE)) else {
+            self.missed_room();
+            return true;
+        };
+        if let Some(_get) = self.lock_if_free(GET_LOCK) {
+            return bell::silence(something_there, || {
+                self.bells.room.iter().for_each(Bell::silence);
+                mp_core::step!("queue.silence", 2);
+            });
+        }
+        drop(put);
+        // A consumer is in the middle of a take: room will come, unless it was stopped there.
+        drop(self.lock(GET_LOCK, Deadline::after(AT_ONCE)));
+        self.missed_room();
+        !something_there()
+    }
+
+    /// A lock was not to be had in time, so "empty" is not the truth: who waits for edges gets another one.
+    #[cold]
+    pub(crate) fn missed_values(&self) {
+        if self.polls_values.load(Relaxed) {
+            self.bells.values.ring();
+        }
+    }
+
+    /// As [`missed_values`](Core::missed_values), for "full".
+    #[cold]
+    pub(crate) fn missed_room(&self) {
+        if self.polls_room.load(Relaxed) {
+            self.bells.room.iter().for_each(Bell::ring);
+        }
     }
 
     /// An end was closed in this process: perhaps the last one. Who was killed before is noticed within a slice.

@@ -1,10 +1,14 @@
 //! One end of a queue's lifelines.
 
-use crate::core::{Core, FIXED, FORMAT};
+use crate::bell::{Bell, bell_or_hang_up};
+use crate::core::{Bells, Core, FIXED, FORMAT};
 use mp_core::Handle;
+use mp_pipe::packet;
 use mp_shm::Growable;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use std::sync::Arc;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, OnceLock};
 
 /// What a value that travels stands for: its two halves look alike otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,11 +24,62 @@ pub(crate) struct End {
     core: Arc<Core>,
     /// `None` only while it is dropped.
     socket: Option<Handle>,
+    /// What a half is polled by, from the first time on that somebody asks.
+    polled: Arc<OnceLock<OwnedFd>>,
 }
 
 impl End {
     pub(crate) fn new(core: Arc<Core>, socket: Handle) -> End {
-        End { core, socket: Some(socket) }
+        End { core, socket: Some(socket), polled: Arc::default() }
+    }
+
+    /// What is readable whenever a get from this end would not wait. A whole queue has no end that could be seen cut.
+    pub(crate) fn values_fd(&self, watched: bool) -> io::Result<BorrowedFd<'_>> {
+        let bell = &self.core.bells.values;
+        self.polled_by(
+            || if watched { bell_or_hang_up(bell, self.socket()) } else { own(bell) },
+            Core::poll_values,
+        )
+    }
+
+    /// What is readable whenever a put into this end would not wait.
+    pub(crate) fn room_fd(&self) -> io::Result<BorrowedFd<'_>> {
+        let make = || match &self.core.bells.room {
+            Some(bell) => bell_or_hang_up(bell, self.socket()),
+            None => {
+                // There is always room.
+                let bell = Bell::new()?;
+                bell.ring();
+                own(&bell)
+            }
+        };
+        self.polled_by(make, Core::poll_room)
+    }
+
+    fn polled_by(
+        &self,
+        make: impl FnOnce() -> io::Result<OwnedFd>,
+        begin: impl FnOnce(&Core),
+    ) -> io::Result<BorrowedFd<'_>> {
+        if self.polled.get().is_none() {
+            let fd = make()?;
+            begin(&self.core);
+            // Another thread may have been faster; its descriptor is as good.
+            let _ = self.polled.set(fd);
+        }
+        self.polled.get().map(OwnedFd::as_fd).ok_or_else(|| io::ErrorKind::Other.into())
+    }
+
+    /// Whether a get would not wait: a value, or the news that there will be none.
+    pub(crate) fn has_values(&self, watched: bool) -> bool {
+        let something = || !self.core.ring.is_empty() || self.core.is_closed();
+        something() || (watched && packet::hung_up(self.socket())) || !self.core.silence_values()
+    }
+
+    /// Whether a put would not wait: room, or the news that there will be none.
+    pub(crate) fn has_room(&self) -> bool {
+        let something = || self.core.has_room() || self.core.is_closed();
+        something() || packet::hung_up(self.socket()) || !self.core.silence_room()
     }
 
     #[inline]
@@ -45,7 +100,7 @@ impl End {
     ) -> Result<S::Ok, S::Error> {
         let [first, ..] = ends else { return Err(serde::ser::Error::custom("a queue without ends")) };
         let second = ends.get(1).map(|end| end.socket());
-        (kind as u8, first.core.memory(), first.socket(), second).serialize(serializer)
+        (kind as u8, first.core.memory(), &first.core.bells, first.socket(), second).serialize(serializer)
     }
 
     /// The ends of a handle of `kind`, the second of a whole one.
@@ -53,7 +108,7 @@ impl End {
         kind: Kind,
         deserializer: D,
     ) -> Result<(End, Option<End>), D::Error> {
-        let (tag, memory, first, second): (u8, Handle, Handle, Option<Handle>) =
+        let (tag, memory, bells, first, second): (u8, Handle, Bells, Handle, Option<Handle>) =
             Deserialize::deserialize(deserializer)?;
         if tag != kind as u8 || second.is_some() != (kind == Kind::Whole) {
             return Err(de::Error::custom("another kind of handle of a queue: whole, sender or receiver"));
@@ -61,10 +116,14 @@ impl End {
         let memory = memory.into_shared();
         let memory = Arc::try_unwrap(memory).or_else(|fd| fd.try_clone()).map_err(de::Error::custom)?;
         let memory = Growable::open(memory, FORMAT, FIXED).map_err(de::Error::custom)?;
-        let core = Core::open(memory).map(Arc::new).map_err(de::Error::custom)?;
+        let core = Core::open(memory, bells).map(Arc::new).map_err(de::Error::custom)?;
         let second = second.map(|socket| End::new(Arc::clone(&core), socket));
         Ok((End::new(core, first), second))
     }
+}
+
+fn own(bell: &Bell) -> io::Result<OwnedFd> {
+    bell.as_fd().try_clone_to_owned()
 }
 
 impl Drop for End {

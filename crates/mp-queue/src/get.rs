@@ -72,6 +72,9 @@ impl Core {
                 continue;
             }
             self.discard_strays(socket);
+            if !self.silence_values() {
+                continue;
+            }
             if deadline.passed() {
                 return Ok(None);
             }
@@ -95,7 +98,10 @@ impl Core {
     fn get_once(&self, socket: &Handle, deadline: Deadline, bytes: &mut Vec<u8>) -> Result<Look, GetError> {
         let held = match self.lock(GET_LOCK, lock_deadline(deadline)) {
             Ok(held) => held,
-            Err(RawLockError::TimedOut) => return Ok(Look::TimedOut),
+            Err(RawLockError::TimedOut) => {
+                self.missed_values();
+                return Ok(Look::TimedOut);
+            }
             Err(error) => return Err(GetError::Io(error.into())),
         };
         mp_core::step!("queue.get", 1);
@@ -114,6 +120,7 @@ impl Core {
     fn take(&self, cache: &mut ReaderCache, socket: &Handle, bytes: &mut Vec<u8>) -> Result<Look, GetError> {
         let Some(head) = self.ring.peek(cache).map_err(GetError::Io)? else { return Ok(Look::Empty) };
         self.ring.copy_to(cache, &head, bytes).map_err(GetError::Io)?;
+        self.announce_room();
         self.ring.commit(cache, &head);
         let handles = self.receive_handles(&head, socket);
         // A region of its own is used up by its message: not kept until the next one.

@@ -142,6 +142,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bell;
 mod core;
 mod end;
 mod error;
@@ -149,10 +150,15 @@ mod get;
 mod methods;
 mod put;
 mod queue;
+mod raw;
+mod ready;
 mod split;
+mod sync;
 mod wait;
 
 pub use error::{GetError, GetTimeoutError, PutError, PutTimeoutError, TryGetError, TryPutError};
+#[doc(inline)]
+pub use mp_core::wait::{Readable, Waitable, wait};
 #[doc(inline)]
 pub use mp_core::{DecodeError, EncodeError, GiveError, Passed, TakeError, give, take};
 pub use queue::Queue;

@@ -88,6 +88,9 @@ impl Core {
             if self.put_once(record, &message.handles, socket, deadline)? {
                 return Ok(());
             }
+            if !self.silence_room() {
+                continue;
+            }
             if deadline.passed() {
                 return Err(Refused::TimedOut);
             }
@@ -111,6 +114,7 @@ impl Core {
         if self.is_closed() {
             return Err(Refused::Closed);
         }
+        self.announce_values();
         let written = self.write_if_room(record, handles, socket);
         mp_core::step!("queue.put", 2);
         drop(held);
@@ -152,7 +156,10 @@ impl Core {
     fn lock_for_put(&self, deadline: Deadline) -> Result<Held<'_>, Refused> {
         match self.lock(PUT_LOCK, lock_deadline(deadline)) {
             Ok(held) => Ok(held),
-            Err(RawLockError::TimedOut) => Err(Refused::TimedOut),
+            Err(RawLockError::TimedOut) => {
+                self.missed_room();
+                Err(Refused::TimedOut)
+            }
             Err(error) => Err(Refused::Io(error.into())),
         }
     }

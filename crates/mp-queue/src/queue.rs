@@ -118,11 +118,11 @@ impl<T> Queue<T> {
         Ok(Queue { put_end, get_end: End::new(core, get_end.into()), values: PhantomData })
     }
 
-    fn put_end(&self) -> &End {
+    pub(crate) fn put_end(&self) -> &End {
         &self.put_end
     }
 
-    fn get_end(&self) -> &End {
+    pub(crate) fn get_end(&self) -> &End {
         &self.get_end
     }
 

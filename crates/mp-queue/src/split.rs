@@ -25,7 +25,7 @@ impl<T> Sender<T> {
         Sender { end, values: PhantomData }
     }
 
-    fn put_end(&self) -> &End {
+    pub(crate) fn put_end(&self) -> &End {
         &self.end
     }
 
@@ -79,7 +79,7 @@ impl<T> Receiver<T> {
         Receiver { end, values: PhantomData }
     }
 
-    fn get_end(&self) -> &End {
+    pub(crate) fn get_end(&self) -> &End {
         &self.end
     }
 
