@@ -4,6 +4,7 @@ use crate::error::SpawnError;
 use crate::launch;
 use crate::process::Process;
 use crate::settings::{Limit, Resource, Settings};
+use crate::streams::Stdio;
 use crate::task::{Routine, Task};
 use mp_core::wire;
 use serde::{Serialize, de::DeserializeOwned};
@@ -18,18 +19,6 @@ pub enum StartMethod {
     /// A fresh process that runs this very program again, up to `init()`. Safe with threads; nothing is inherited.
     #[default]
     Spawn,
-}
-
-/// What a standard stream of a process is.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum Stdio {
-    /// The same as this process's.
-    Inherit,
-    /// Empty for reading, swallowed for writing.
-    Null,
-    /// A pipe to this process.
-    Piped,
 }
 
 /// Options of a process; made by [`Process::builder`].
@@ -133,20 +122,20 @@ impl Builder {
     }
 
     /// Its standard input; by default [`Stdio::Null`], so that it does not compete for the terminal.
-    pub fn stdin(mut self, stdin: Stdio) -> Builder {
-        self.stdin = stdin;
+    pub fn stdin(mut self, stdin: impl Into<Stdio>) -> Builder {
+        self.stdin = stdin.into();
         self
     }
 
     /// Its standard output; by default [`Stdio::Inherit`].
-    pub fn stdout(mut self, stdout: Stdio) -> Builder {
-        self.stdout = stdout;
+    pub fn stdout(mut self, stdout: impl Into<Stdio>) -> Builder {
+        self.stdout = stdout.into();
         self
     }
 
     /// Its standard error; by default [`Stdio::Inherit`].
-    pub fn stderr(mut self, stderr: Stdio) -> Builder {
-        self.stderr = stderr;
+    pub fn stderr(mut self, stderr: impl Into<Stdio>) -> Builder {
+        self.stderr = stderr.into();
         self
     }
 

@@ -1,9 +1,11 @@
 //! A started process, as everybody in the parent who has to do with it shares it.
 
-use crate::error::JoinError;
+use crate::error::{JoinError, LastWords};
 use crate::protocol::{self, Ending, Outcome, ReceiveError};
 use crate::status::ExitStatus;
+use crate::streams::Tails;
 use crate::sys::process as sys;
+use crate::tail::Tail;
 use mp_core::socket::{self, Received, TransferError, Until};
 use mp_core::{Deadline, Encoding, park, wire};
 use rustix::process::Signal;
@@ -29,6 +31,8 @@ pub(crate) struct Child {
     /// Held open as long as this process lives; a daemon ends when it closes.
     #[expect(dead_code, reason = "held, not read")]
     pub(crate) lifeline: Option<OwnedFd>,
+    /// What is kept of its output.
+    pub(crate) tails: Tails,
     pub(crate) status: Mutex<Option<ExitStatus>>,
     /// Not joined when this process ends.
     pub(crate) released: AtomicBool,
@@ -69,6 +73,12 @@ impl Child {
         }
     }
 
+    /// What is kept of its output, up to now.
+    pub(crate) fn last_words(&self) -> LastWords {
+        let bytes = |tail: &Option<Tail>| tail.as_ref().map(Tail::bytes);
+        LastWords { stdout: bytes(&self.tails.stdout), stderr: bytes(&self.tails.stderr) }
+    }
+
     /// The result, after it has ended with `status`.
     pub(crate) fn result<R: DeserializeOwned + 'static>(&self, status: ExitStatus) -> Result<R, JoinError> {
         // Everything that it sent is in the socket's buffer by now.
@@ -77,13 +87,15 @@ impl Child {
             Ok(outcome) => outcome,
             Err(ReceiveError::Decode(error)) => return Err(JoinError::Undecodable(error)),
             Err(ReceiveError::Transfer(TransferError::TooManyHandles)) => return Err(too_many_handles()),
-            Err(ReceiveError::Transfer(_)) => return Err(JoinError::without_result(status)),
+            Err(ReceiveError::Transfer(_)) => {
+                return Err(JoinError::without_result(status, self.last_words()));
+            }
         };
         let Received { encoding, mut bytes, handles } = match socket::receive(self.socket.as_fd(), &now) {
             Ok(received) => received,
             Err(TransferError::TooManyHandles) => return Err(too_many_handles()),
             // It died between the two frames.
-            Err(_) => return Err(JoinError::without_result(status)),
+            Err(_) => return Err(JoinError::without_result(status, self.last_words())),
         };
         if let Some(file) = outcome.file {
             let mut file = file.into_inner();

@@ -107,18 +107,44 @@ impl fmt::Display for Panic {
     }
 }
 
+/// The last that a process wrote before it ended, as far as it was [kept](crate::Stdio::Tail).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LastWords {
+    /// On standard output.
+    pub stdout: Option<Vec<u8>>,
+    /// On standard error.
+    pub stderr: Option<Vec<u8>>,
+}
+
+impl fmt::Display for LastWords {
+    /// Each kept stream that is not empty, on lines of its own.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, bytes) in [("output", &self.stdout), ("error", &self.stderr)] {
+            let text = String::from_utf8_lossy(bytes.as_deref().unwrap_or_default());
+            if !text.trim().is_empty() {
+                write!(f, "\nits standard {name} ends with:\n{}", text.trim_end())?;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Why a process that has ended gave no result.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum JoinError {
     /// It exited with this code before its function returned.
-    Exit(i32),
+    Exit(i32, LastWords),
     /// A signal ended it.
+    #[non_exhaustive]
     Signal {
         /// The signal's number.
         number: i32,
         /// Whether the kernel wrote a core file.
         core: bool,
+        /// What it wrote last.
+        last_words: LastWords,
     },
     /// Its function panicked.
     Panicked(Panic),
@@ -129,17 +155,28 @@ pub enum JoinError {
     /// Its result cannot be decoded here.
     Undecodable(DecodeError),
     /// It ended without a result, and somebody else has taken its exit status.
-    Unknown,
+    Unknown(LastWords),
     /// The system refused.
     Io(io::Error),
 }
 
 impl JoinError {
-    pub(crate) const fn without_result(status: ExitStatus) -> JoinError {
+    pub(crate) fn without_result(status: ExitStatus, last_words: LastWords) -> JoinError {
         match status {
-            ExitStatus::Code(code) => JoinError::Exit(code),
-            ExitStatus::Signal { number, core } => JoinError::Signal { number, core },
-            ExitStatus::Unknown => JoinError::Unknown,
+            ExitStatus::Code(code) => JoinError::Exit(code, last_words),
+            ExitStatus::Signal { number, core } => JoinError::Signal { number, core, last_words },
+            ExitStatus::Unknown => JoinError::Unknown(last_words),
+        }
+    }
+
+    /// What it wrote last, if it ended without a report.
+    #[must_use]
+    pub fn last_words(&self) -> Option<&LastWords> {
+        match self {
+            JoinError::Exit(_, last_words)
+            | JoinError::Signal { last_words, .. }
+            | JoinError::Unknown(last_words) => Some(last_words),
+            _ => None,
         }
     }
 }
@@ -147,17 +184,20 @@ impl JoinError {
 impl fmt::Display for JoinError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            JoinError::Exit(code) => write!(f, "the process ended without a result, with exit code {code}"),
-            JoinError::Signal { number, core } => {
+            JoinError::Exit(code, last_words) => {
+                write!(f, "the process ended without a result, with exit code {code}{last_words}")
+            }
+            JoinError::Signal { number, core, last_words } => {
                 let status = ExitStatus::Signal { number: *number, core: *core };
-                write!(f, "the process was ended by {status}")
+                write!(f, "the process was ended by {status}{last_words}")
             }
             JoinError::Panicked(panic) => write!(f, "the process {panic}"),
             JoinError::Arguments(why) => write!(f, "the process could not take its arguments: {why}"),
             JoinError::Unencodable(why) => write!(f, "the process could not send its result: {why}"),
             JoinError::Undecodable(error) => error.fmt(f),
-            JoinError::Unknown => {
-                f.write_str("the process ended without a result, and its exit status was taken by others")
+            JoinError::Unknown(last_words) => {
+                let text = "the process ended without a result, and its exit status was taken by others";
+                write!(f, "{text}{last_words}")
             }
             JoinError::Io(error) => write!(f, "join a process: {error}"),
         }

@@ -1,10 +1,11 @@
 //! The parent's side of a start. The protocol's table is in `protocol`.
 
-use crate::builder::{Builder, StartMethod, Stdio};
+use crate::builder::{Builder, StartMethod};
 use crate::child::Child;
 use crate::error::SpawnError;
 use crate::protocol::{self, Answer, MARK, ReceiveError, Request};
 use crate::status::ExitStatus;
+use crate::streams::{self, ChildStreams, OwnStreams};
 use crate::sys::process as sys;
 use crate::task::Routine;
 use crate::{entry, info, registry};
@@ -42,7 +43,7 @@ pub(crate) fn launch(builder: &Builder, routine: Routine, args: Message<'_>) -> 
     let deadline = Deadline::after(builder.handshake_timeout);
     let (name, path) = info::next_name();
     let name = builder.name.clone().unwrap_or(name);
-    let (child_stdin, stdin) = standard_input(&builder.stdin)?;
+    let (ChildStreams { stdin, stdout, stderr }, own_streams) = streams::open(builder)?;
     let (line_end, lifeline) = if builder.daemon { lifeline()? } else { (None, None) };
     let request = Request {
         routine,
@@ -51,10 +52,10 @@ pub(crate) fn launch(builder: &Builder, routine: Routine, args: Message<'_>) -> 
         parent: Identity::current(),
         parent_name: info::own_name().into(),
         lifeline: line_end,
-        stdin: child_stdin,
+        stdin: stdin.map(Handle::from),
         settings: builder.settings.clone(),
     };
-    let Started { pid, pidfd, socket, stdout, stderr } = start(builder)?;
+    let Started { pid, pidfd, socket } = start(builder, stdout, stderr)?;
     mp_core::step!("process.spawn", 1);
     let daemon = builder.daemon;
     let child = Child {
@@ -64,6 +65,7 @@ pub(crate) fn launch(builder: &Builder, routine: Routine, args: Message<'_>) -> 
         pidfd,
         socket,
         lifeline,
+        tails: own_streams.tails,
         status: Mutex::new(None),
         released: AtomicBool::new(false),
     };
@@ -73,6 +75,7 @@ pub(crate) fn launch(builder: &Builder, routine: Routine, args: Message<'_>) -> 
     mp_core::step!("process.spawn", 4);
     let child = Arc::new(child);
     registry::enter(&child);
+    let OwnStreams { stdin, stdout, stderr, tails: _ } = own_streams;
     Ok(Launched { child, stdin, stdout, stderr })
 }
 
@@ -80,13 +83,11 @@ struct Started {
     pid: u32,
     pidfd: OwnedFd,
     socket: OwnedFd,
-    stdout: Option<ChildStdout>,
-    stderr: Option<ChildStderr>,
 }
 
 /// Starts this very program again. The handshake's socket is its standard input: so nothing has to run between fork and
 /// exec, and the start costs the same however large this process is.
-fn start(builder: &Builder) -> Result<Started, SpawnError> {
+fn start(builder: &Builder, stdout: Option<OwnedFd>, stderr: Option<OwnedFd>) -> Result<Started, SpawnError> {
     let (ours, theirs) = UnixStream::pair()?;
     // Above the standard streams, also when those are closed here: the child's are put in place by number.
     let ours = sys::above_streams(ours.into())?;
@@ -112,9 +113,8 @@ fn start(builder: &Builder) -> Result<Started, SpawnError> {
     if let Some(dir) = &builder.current_dir {
         command.current_dir(dir);
     }
-    let (child_stdout, stdout) = output(&builder.stdout)?;
-    let (child_stderr, stderr) = output(&builder.stderr)?;
-    command.stdin(theirs).stdout(child_stdout).stderr(child_stderr);
+    let output = |fd: Option<OwnedFd>| fd.map_or_else(std::process::Stdio::inherit, Into::into);
+    command.stdin(theirs).stdout(output(stdout)).stderr(output(stderr));
     // This process's buffers are not flushed before: nothing of them is inherited, and a thread that keeps standard output
     // locked while it waits for this one must not make the two wait for each other.
     let mut started = command.spawn()?;
@@ -122,44 +122,12 @@ fn start(builder: &Builder) -> Result<Started, SpawnError> {
     let raw = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(|| io::Error::other("no pid"))?;
     // Nobody has waited for it, so the pid is still its own; unless somebody reaps every child.
     match pidfd_open(raw, PidfdFlags::empty()) {
-        Ok(pidfd) => Ok(Started { pid, pidfd, socket: ours, stdout, stderr }),
+        Ok(pidfd) => Ok(Started { pid, pidfd, socket: ours }),
         Err(rustix::io::Errno::SRCH) => Err(SpawnError::Died(ExitStatus::Unknown)),
         Err(error) => {
             let _ = started.kill();
             let _ = started.wait();
             Err(io::Error::from(error).into())
-        }
-    }
-}
-
-/// The child's standard output or error, and this process's end of it.
-fn output<R: From<OwnedFd>>(stdio: &Stdio) -> io::Result<(std::process::Stdio, Option<R>)> {
-    Ok(match stdio {
-        Stdio::Inherit => (std::process::Stdio::inherit(), None),
-        // Opened here, not by `Command`: where a standard stream is closed, it would get that number, which is taken over
-        // by the socket before it is put in place.
-        Stdio::Null => {
-            let null = std::fs::File::options().write(true).open("/dev/null")?;
-            (sys::above_streams(null.into())?.into(), None)
-        }
-        Stdio::Piped => {
-            let (reader, writer) = sys::pipe()?;
-            (writer.into(), Some(reader.into()))
-        }
-    })
-}
-
-/// The child's standard input, which travels with the request, and this process's end of it.
-fn standard_input(stdio: &Stdio) -> io::Result<(Option<Handle>, Option<ChildStdin>)> {
-    match stdio {
-        Stdio::Null => Ok((None, None)),
-        Stdio::Inherit => {
-            // Closed here is empty there.
-            Ok((io::stdin().as_fd().try_clone_to_owned().ok().map(Handle::from), None))
-        }
-        Stdio::Piped => {
-            let (reader, writer) = sys::pipe()?;
-            Ok((Some(Handle::from(reader)), Some(ChildStdin::from(writer))))
         }
     }
 }

@@ -96,6 +96,7 @@
 //! - **A plain `fork`** (by another library, without exec) copies the lifelines of daemons: they end once the copy has ended too.
 //! - **A piped standard output that nobody reads** fills up, and the child blocks. [`join`](Process::join) reads and forgets what comes
 //!   through pipes that were not taken; those that you took are yours to read, before you wait.
+//!   [`Stdio::Tail`] never blocks the child, keeps the last bytes, and shows them in the error of a crash.
 //! - **A signal that is blocked here** is not blocked there: a process starts with none blocked, whichever thread starts it, so that
 //!   [`terminate`](Process::terminate) ends it. One that is ignored here is ignored there.
 //! - **An unfinished line** on standard output is not flushed by a start (a thread that keeps the stream locked would hang it), so the
@@ -133,14 +134,16 @@ mod remote_error;
 mod scope;
 mod settings;
 mod status;
+mod streams;
 mod sys;
+mod tail;
 mod task;
 
-pub use builder::{Builder, StartMethod, Stdio};
+pub use builder::{Builder, StartMethod};
 pub use entry::init;
 #[doc(hidden)]
 pub use entry::init_before_main;
-pub use error::{JoinError, Panic, SpawnError};
+pub use error::{JoinError, LastWords, Panic, SpawnError};
 pub use info::{ProcessInfo, active_children, cpu_count, current_process, parent_process};
 pub use mp_core::{
     DecodeError, EncodeError, GiveError, Passed, Readable, TakeError, Waitable, give, take, wait,
@@ -150,6 +153,7 @@ pub use remote_error::RemoteError;
 pub use scope::{Scope, scope};
 pub use settings::{Limit, Resource};
 pub use status::ExitStatus;
+pub use streams::Stdio;
 pub use task::Task;
 
 #[cfg(doctest)]

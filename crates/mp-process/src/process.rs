@@ -242,6 +242,22 @@ impl<R> Process<R> {
     }
 }
 
+impl<R> Process<R> {
+    /// The last bytes that it has written to standard output so far, if [they are kept](crate::Stdio::Tail). Once it has ended, all
+    /// that it wrote counts.
+    #[must_use]
+    pub fn stdout_tail(&self) -> Option<Vec<u8>> {
+        self.child().last_words().stdout
+    }
+
+    /// The last bytes that it has written to standard error so far, if [they are kept](crate::Stdio::Tail). Once it has ended, all
+    /// that it wrote counts.
+    #[must_use]
+    pub fn stderr_tail(&self) -> Option<Vec<u8>> {
+        self.child().last_words().stderr
+    }
+}
+
 impl<R: DeserializeOwned + 'static> Process<R> {
     /// Waits until it has ended, and gives what its function returned.
     ///
@@ -251,7 +267,7 @@ impl<R: DeserializeOwned + 'static> Process<R> {
     pub fn join(mut self) -> Result<R, JoinError> {
         match self.wait_draining(Deadline::NEVER).map_err(JoinError::Io)? {
             Some(status) => self.child().result(status),
-            None => Err(JoinError::Unknown), // not without a deadline
+            None => Err(JoinError::Unknown(self.child().last_words())), // not without a deadline
         }
     }
 

@@ -160,7 +160,7 @@ fn a_memory_limit_holds() {
         assert!(limited.spawn(reserve, (16 * MIB,)).unwrap().join().unwrap());
         assert!(!limited.spawn(reserve, (1024 * MIB,)).unwrap().join().unwrap());
         let error = limited.spawn(fill, (1024 * MIB,)).unwrap().join().unwrap_err();
-        assert!(matches!(error, JoinError::Signal { number: 6, core: false }), "{error}");
+        assert!(matches!(error, JoinError::Signal { number: 6, core: false, .. }), "{error}");
     });
 }
 

@@ -226,7 +226,7 @@ fn an_exit_code_is_an_error_of_join() {
             let process = Process::spawn(exit, (code,)).unwrap();
             assert_eq!(process.wait().unwrap(), ExitStatus::Code(code));
             let error = process.join().unwrap_err();
-            assert!(matches!(error, JoinError::Exit(found) if found == code), "{error}");
+            assert!(matches!(error, JoinError::Exit(found, _) if found == code), "{error}");
         }
     });
 }
@@ -240,7 +240,7 @@ fn a_signal_is_an_error_of_join() {
     guarded(|| {
         let process = Process::builder().core_dump(false).spawn(abort, ()).unwrap();
         let error = process.join().unwrap_err();
-        assert!(matches!(error, JoinError::Signal { number: 6, core: false }), "{error}");
+        assert!(matches!(error, JoinError::Signal { number: 6, core: false, .. }), "{error}");
         assert!(error.to_string().contains("SIGABRT"), "{error}");
     });
 }

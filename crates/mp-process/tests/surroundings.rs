@@ -28,7 +28,7 @@ fn ignoring() -> (u64, bool, bool) {
     let (inner, _outer) = gate();
     let bad = Process::spawn(stand, (inner,)).unwrap();
     bad.kill().unwrap();
-    let failed = matches!(bad.join(), Err(JoinError::Unknown | JoinError::Signal { number: 9, .. }));
+    let failed = matches!(bad.join(), Err(JoinError::Unknown(_) | JoinError::Signal { number: 9, .. }));
     (result, known, failed)
 }
 
