@@ -1,36 +1,28 @@
-//! A meeting point.
-//!
-//! Purpose: nobody passes before all have arrived, and nobody waits for the dead.
+//! A meeting point: nobody passes before all have arrived, and nobody waits for the dead. See `raw/meeting.rs` for how it
+//! works.
 //!
 //! | bytes of the payload | field |
 //! | --- | --- |
 //! | 0..4 | gate: the turn has changed |
 //! | 4..8 | how many parties |
 //! | 8..16 | the turn, see `raw/turn.rs` |
+//! | 16..24 | how long a party waits that does not say, in nanoseconds; all ones for ever |
 //! | 64..120 | the mutex of the arrivals |
 //! | 128.. | an arrival for each party: owner, number of the turn |
 //! | then | a registration for each party: owner |
 //!
-//! Invariants:
-//! 1. A turn ends by one exchange of its word, which also says how. Whoever waited in it reads that afterwards.
-//! 2. An arrival counts while its number is the turn's: ending a turn empties the table. Arrivals take the first free
-//!    place, under the mutex; the owner is stored before the number, which makes it count.
-//! 3. The mutex guards nothing that a death can leave wrong, so there is no repair. Nobody sleeps holding it, and no action
-//!    runs under it.
-//! 4. Each waiter looks each slice after the next two who arrived behind it and are of other processes, in a ring, and after
-//!    its share of the registrations: so somebody living looks after everybody.
-//!
-//! Memory orderings: exchanges of the turn are AcqRel, waiters read it with Acquire: what a party wrote before it arrived,
-//! all see who pass (arrivals are chained by the mutex and the turn).
+//! Nobody sleeps holding the mutex, and no action runs under it.
 
-use crate::gate::Gate;
+use crate::orphan::Owner;
 use crate::plain;
-use crate::raw::table::Table;
-use crate::raw::turn::{Ended, Mode, Turn};
+use crate::raw::gate::Gate;
+use crate::raw::meeting::{Meeting, Met};
+use crate::raw::sync::Watch;
+use crate::raw::turn::{Mode, Turn};
 use crate::raw::{Acquired, RawLockError, RobustMutex};
-use mp_core::deadline::SLICE;
+use crate::spin::Spin;
 use mp_core::{Deadline, Identity};
-use mp_shm::{Format, HEADER, Segment};
+use mp_shm::{Format, HEADER, Mapping, Segment, SharedMemory};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
@@ -39,10 +31,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-const FORMAT: Format = crate::orphan::format(*b"BARR", 0);
+const FORMAT: Format = Format { version: 2, ..crate::orphan::format(*b"BARR", 0) };
 const GATE: usize = HEADER;
 const PARTIES: usize = HEADER + 4;
 const TURN: usize = HEADER + 8;
+const PATIENCE: usize = HEADER + 16;
 const MUTEX: usize = HEADER + 64;
 const ARRIVALS: usize = HEADER + 128;
 const ARRIVAL: usize = 16;
@@ -52,7 +45,7 @@ const _: () = assert!(RobustMutex::SIZE <= ARRIVALS - MUTEX);
 /// The most parties a barrier can have.
 pub const MAX_PARTIES: usize = 4096;
 
-fn length(parties: usize) -> usize {
+const fn length(parties: usize) -> usize {
     ARRIVALS - HEADER + parties * (ARRIVAL + 8)
 }
 
@@ -113,6 +106,9 @@ pub struct Barrier(Arc<Inner>);
 struct Inner {
     segment: Segment,
     parties: usize,
+    /// How long a party waits that does not say; `Duration::MAX` for ever.
+    patience: Duration,
+    spin: Spin,
 }
 
 impl Barrier {
@@ -122,17 +118,69 @@ impl Barrier {
     ///
     /// `InvalidInput` for none, or more than [`MAX_PARTIES`]; or there is no memory or no descriptor left for it.
     pub fn new(parties: usize) -> io::Result<Barrier> {
-        if parties == 0 || parties > MAX_PARTIES {
-            let text = format!("a barrier for {parties} parties: it takes 1 to {MAX_PARTIES}");
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
-        }
+        Barrier::with_timeout(parties, Duration::MAX)
+    }
+
+    /// Makes one at which [`wait`](Barrier::wait) and [`wait_with`](Barrier::wait_with) last at most `timeout`, as
+    /// [`wait_timeout`](Barrier::wait_timeout) does.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Barrier::new).
+    pub fn with_timeout(parties: usize, timeout: Duration) -> io::Result<Barrier> {
+        in_bounds(parties)?;
         let segment = Segment::create(FORMAT, length(parties))?;
-        RobustMutex::init(segment.map(), MUTEX)?;
-        let count = u32::try_from(parties).map_err(io::Error::other)?;
-        segment.map().atomic_u32(PARTIES).store(count, Ordering::Relaxed);
-        // Turn 1, so that the zeroes of the arrivals name no turn that lasts.
-        segment.map().atomic_u64(TURN).store(Turn(0).passed().0, Ordering::Relaxed);
-        Ok(Barrier(Arc::new(Inner { segment, parties })))
+        build(segment.map(), parties, timeout)?;
+        Barrier::over(segment)
+    }
+
+    /// How many bytes of named memory one for `parties` takes.
+    #[must_use]
+    pub const fn size(parties: usize) -> usize {
+        HEADER + length(parties)
+    }
+
+    /// Makes one at `offset` of named memory, a multiple of 64, for programs that share nothing but the name. `timeout` as for
+    /// [`with_timeout`](Barrier::with_timeout).
+    ///
+    /// It stays there as long as the memory, whoever dies; others [`open_in`](Barrier::open_in) it.
+    ///
+    /// # Errors
+    ///
+    /// `AlreadyExists` when there is one, `InvalidInput` when it does not fit, or the number of parties is out of bounds.
+    pub fn new_in(
+        memory: &SharedMemory,
+        offset: usize,
+        parties: usize,
+        timeout: Duration,
+    ) -> io::Result<Barrier> {
+        in_bounds(parties)?;
+        let build = |map: &Mapping| build(map, parties, timeout);
+        Barrier::over(Segment::place(memory, offset, FORMAT, length(parties), build)?)
+    }
+
+    /// The one that was made at `offset` of named memory.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` when none was made there yet, `InvalidData` when it is something else.
+    pub fn open_in(memory: &SharedMemory, offset: usize) -> io::Result<Barrier> {
+        Barrier::over(Segment::open_at(memory, offset, FORMAT)?)
+    }
+
+    fn over(segment: Segment) -> io::Result<Barrier> {
+        let segment = plain::checked(segment, length(0))?;
+        let parties = segment.map().atomic_u32(PARTIES).load(Ordering::Relaxed);
+        let parties = usize::try_from(parties).unwrap_or(usize::MAX);
+        let fits = (1..=MAX_PARTIES).contains(&parties) && segment.len() >= length(parties);
+        if !fits || RobustMutex::find(segment.map(), MUTEX).is_none() {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "there is no barrier in this memory"));
+        }
+        let patience = match segment.map().atomic_u64(PATIENCE).load(Ordering::Relaxed) {
+            u64::MAX => Duration::MAX,
+            nanos => Duration::from_nanos(nanos),
+        };
+        Ok(Barrier(Arc::new(Inner { segment, parties, patience, spin: Spin::default() })))
     }
 
     /// Waits until all parties have come; gives each a number of its own below [`parties`](Barrier::parties), so that the
@@ -140,9 +188,9 @@ impl Barrier {
     ///
     /// # Errors
     ///
-    /// [`BarrierError::Broken`].
+    /// [`BarrierError::Broken`]; [`BarrierError::TimedOut`] when the barrier was made with a time-out.
     pub fn wait(&self) -> Result<usize, BarrierError> {
-        self.0.wait(None::<fn()>, Deadline::NEVER)
+        self.0.wait(None::<fn()>, Deadline::after(self.0.patience))
     }
 
     /// As [`wait`](Barrier::wait), at most for `timeout`. Who runs out of time breaks the barrier for all.
@@ -171,7 +219,7 @@ impl Barrier {
     /// [`BarrierError::Broken`].
     #[doc(alias = "action")]
     pub fn wait_with(&self, action: impl FnOnce()) -> Result<usize, BarrierError> {
-        self.0.wait(Some(action), Deadline::NEVER)
+        self.0.wait(Some(action), Deadline::after(self.0.patience))
     }
 
     /// How many parties it takes.
@@ -184,25 +232,26 @@ impl Barrier {
     #[doc(alias = "n_waiting")]
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.0.arrived(self.0.turn().number())
+        self.0.meeting().arrived(self.0.meeting().now().number())
     }
 
     /// Whether it is broken. May become whole at any time by a reset.
     #[doc(alias = "broken")]
     #[must_use]
     pub fn is_broken(&self) -> bool {
-        self.0.turn().mode() == Mode::Broken
+        self.0.meeting().now().mode() == Mode::Broken
     }
 
     /// Breaks it: all who wait, and all who come before a [`reset`](Barrier::reset), get [`BarrierError::Broken`].
     pub fn abort(&self) {
-        self.0.change(Turn::broken);
+        self.0.meeting().change(Turn::broken);
     }
 
     /// Makes it whole and empty; those who wait get [`BarrierError::Broken`]. Registrations of the dead end.
     pub fn reset(&self) {
-        self.0.registrations().sweep(Identity::packed_is_alive);
-        self.0.change(|turn| turn.reset(self.0.arrived(turn.number()) > 0));
+        let meeting = self.0.meeting();
+        meeting.registrations().sweep(Identity::packed_is_alive);
+        meeting.change(|turn| turn.reset(meeting.arrived(turn.number()) > 0));
     }
 
     /// Registers this process as one that will come: from now on its death breaks the barrier for those who wait, even if it
@@ -213,95 +262,76 @@ impl Barrier {
     /// When as many as the barrier has parties are registered already.
     pub fn join_party(&self) -> Result<Party, TooManyParties> {
         let me = Identity::current().pack();
-        let place = self.0.registrations().take(me, 0).ok_or(TooManyParties)?;
+        let place = self.0.meeting().registrations().take(me, 0).ok_or(TooManyParties)?;
         Ok(Party { barrier: Arc::clone(&self.0), place })
     }
 }
 
+fn in_bounds(parties: usize) -> io::Result<()> {
+    if (1..=MAX_PARTIES).contains(&parties) {
+        return Ok(());
+    }
+    let text = format!("a barrier for {parties} parties: it takes 1 to {MAX_PARTIES}");
+    Err(io::Error::new(io::ErrorKind::InvalidInput, text))
+}
+
+fn build(map: &Mapping, parties: usize, timeout: Duration) -> io::Result<()> {
+    RobustMutex::init(map, MUTEX)?;
+    let count = u32::try_from(parties).map_err(io::Error::other)?;
+    map.atomic_u32(PARTIES).store(count, Ordering::Relaxed);
+    let nanos = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
+    map.atomic_u64(PATIENCE).store(nanos, Ordering::Relaxed);
+    // Turn 1, so that the zeroes of the arrivals name no turn that lasts.
+    map.atomic_u64(TURN).store(Turn(0).passed().0, Ordering::Relaxed);
+    Ok(())
+}
+
 impl Inner {
-    fn turn_word(&self) -> &AtomicU64 {
-        self.segment.map().atomic_u64(TURN)
-    }
-
-    fn turn(&self) -> Turn {
-        Turn(self.turn_word().load(Ordering::Acquire))
-    }
-
-    fn gate(&self) -> Gate<'_> {
-        Gate(self.segment.map().atomic_u32(GATE))
-    }
-
-    fn owner(&self, place: usize) -> &AtomicU64 {
-        self.segment.map().atomic_u64(ARRIVALS + place * ARRIVAL)
-    }
-
-    fn number(&self, place: usize) -> &AtomicU64 {
-        self.segment.map().atomic_u64(ARRIVALS + place * ARRIVAL + 8)
-    }
-
-    fn registrations<'a>(&'a self) -> Table<impl Fn(usize) -> &'a AtomicU64> {
-        let start = ARRIVALS + self.parties * ARRIVAL;
-        Table::new(self.parties, move |place| self.segment.map().atomic_u64(start + place * 8))
-    }
-
-    /// How many have arrived in turn `number`: they take the places in order.
-    fn arrived(&self, number: u64) -> usize {
-        (0..self.parties).take_while(|place| self.number(*place).load(Ordering::Acquire) == number).count()
-    }
-
-    /// One exchange, and wakes all if it changed anything.
-    fn exchange(&self, from: Turn, to: Turn) -> bool {
-        let done =
-            self.turn_word().compare_exchange(from.0, to.0, Ordering::AcqRel, Ordering::Acquire).is_ok();
-        mp_core::step!("barrier.turn", 1);
-        if done && from != to {
-            self.gate().open_all();
-        }
-        mp_core::step!("barrier.turn", 2);
-        done
-    }
-
-    fn change(&self, to: impl Fn(Turn) -> Turn) {
-        loop {
-            let from = self.turn();
-            if self.exchange(from, to(from)) {
-                return;
-            }
-        }
-    }
-
-    /// Breaks turn `number`, unless it has ended.
-    fn break_turn(&self, number: u64) {
-        loop {
-            let from = self.turn();
-            if from.number() != number || self.exchange(from, from.broken()) {
-                return;
-            }
+    fn meeting<'a>(
+        &'a self,
+    ) -> Meeting<
+        'a,
+        impl Fn(usize) -> &'a AtomicU64,
+        impl Fn(usize) -> &'a AtomicU64,
+        impl Fn(usize) -> &'a AtomicU64,
+    > {
+        let (map, registrations) = (self.segment.map(), ARRIVALS + self.parties * ARRIVAL);
+        Meeting {
+            gate: Gate(map.atomic_u32(GATE)),
+            turn: map.atomic_u64(TURN),
+            parties: self.parties,
+            owner: move |place: usize| map.atomic_u64(ARRIVALS + place * ARRIVAL),
+            number: move |place: usize| map.atomic_u64(ARRIVALS + place * ARRIVAL + 8),
+            registration: move |place: usize| map.atomic_u64(registrations + place * 8),
         }
     }
 
     fn wait<A: FnOnce()>(&self, action: Option<A>, deadline: Deadline) -> Result<usize, BarrierError> {
         let (number, place) = self.arrive(action.is_some(), deadline)?;
         match action {
-            Some(action) if place + 1 == self.parties => {
-                let unless_done = BreakOnDrop { barrier: self, number };
-                action();
-                std::mem::forget(unless_done);
-                let turn = self.turn();
-                if turn.number() != number || !self.exchange(turn, turn.passed()) {
-                    return Err(BarrierError::Broken);
-                }
-                Ok(place)
-            }
+            Some(action) if place + 1 == self.parties => self.act(number, place, action),
             _ => self.await_ending(number, place, deadline),
         }
     }
 
+    /// Runs the action, then lets all pass.
+    fn act(&self, number: u64, place: usize, action: impl FnOnce()) -> Result<usize, BarrierError> {
+        let unless_done = BreakOnDrop { barrier: self, number };
+        action();
+        std::mem::forget(unless_done);
+        let (meeting, turn) = (self.meeting(), self.meeting().now());
+        if turn.number() != number || !meeting.exchange(turn, turn.passed()) {
+            return Err(BarrierError::Broken);
+        }
+        Ok(place)
+    }
+
     /// Takes a place in the current turn; the last to come ends it, or makes it wait for his action.
     fn arrive(&self, acts: bool, deadline: Deadline) -> Result<(u64, usize), BarrierError> {
+        let (meeting, mut watch) = (self.meeting(), Watch::until(deadline));
         loop {
-            let seen = self.gate().look();
-            let turn = self.turn();
+            let seen = meeting.gate.look();
+            let turn = meeting.now();
             match turn.mode() {
                 Mode::Broken => return Err(BarrierError::Broken),
                 Mode::Filling => {
@@ -310,8 +340,11 @@ impl Inner {
                     }
                 }
                 // The places of this turn are taken; the next one has not begun.
-                Mode::Acting if deadline.passed() => return Err(BarrierError::TimedOut),
-                Mode::Acting => self.gate().sleep(seen, deadline.slice(SLICE)),
+                Mode::Acting if watch.over() => return Err(BarrierError::TimedOut),
+                Mode::Acting => {
+                    watch.look_due();
+                    meeting.gate.sleep(seen, &watch);
+                }
             }
         }
     }
@@ -326,75 +359,21 @@ impl Inner {
                 return Err(BarrierError::Os(io::Error::from(error).raw_os_error().unwrap_or(libc::EDEADLK)));
             }
         }
-        let place = self.take_place(turn, acts);
+        let place = self.meeting().take_place(turn, acts, Identity::current().pack());
         mutex.unlock();
         mp_core::step!("barrier.arrive", 4);
         Ok(place)
     }
 
-    /// Under the mutex; `None` when the turn has ended meanwhile.
-    fn take_place(&self, turn: Turn, acts: bool) -> Option<usize> {
-        mp_core::step!("barrier.arrive", 1);
-        let place = self.arrived(turn.number());
-        if self.turn() != turn {
-            return None;
-        }
-        if place == self.parties {
-            // The last to come died between arriving and ending the turn.
-            self.break_turn(turn.number());
-            return None;
-        }
-        self.owner(place).store(Identity::current().pack(), Ordering::Relaxed);
-        mp_core::step!("barrier.arrive", 2);
-        self.number(place).store(turn.number(), Ordering::Release);
-        mp_core::step!("barrier.arrive", 3);
-        if place + 1 == self.parties {
-            // If this fails the turn was broken, which we learn as a waiter.
-            let _ = self.exchange(turn, if acts { turn.acting() } else { turn.passed() });
-        }
-        Some(place)
-    }
-
     fn await_ending(&self, number: u64, place: usize, deadline: Deadline) -> Result<usize, BarrierError> {
-        let ending = || self.turn().ending_of(number);
-        Gate::spin(|| ending().is_some());
-        let mut looked = Instant::now();
-        loop {
-            let seen = self.gate().look();
-            match ending() {
-                Some(Ended::Passed) => return Ok(place),
-                Some(Ended::Broke) => return Err(BarrierError::Broken),
-                None => {}
-            }
-            if deadline.passed() {
-                let turn = self.turn();
-                if turn.number() == number && self.exchange(turn, turn.broken()) {
-                    return Err(BarrierError::TimedOut);
-                }
-                continue;
-            }
-            if looked.elapsed() >= SLICE {
-                looked = Instant::now();
-                if self.somebody_died(number, place) {
-                    self.break_turn(number);
-                    continue;
-                }
-            }
-            self.gate().sleep(seen, deadline.slice(SLICE));
+        let (meeting, me) = (self.meeting(), Identity::current().pack());
+        let _ = self.spin.until(|| meeting.ending(number).is_some());
+        let watch = Watch::until(deadline);
+        match meeting.await_ending(number, place, me, watch, Identity::packed_is_alive) {
+            Met::Passed => Ok(place),
+            Met::Broken => Err(BarrierError::Broken),
+            Met::TimedOut => Err(BarrierError::TimedOut),
         }
-    }
-
-    /// Looks after those that fall to the one at `place` (invariant 4).
-    fn somebody_died(&self, number: u64, place: usize) -> bool {
-        let arrived = self.arrived(number);
-        let mine = Identity::current().pack();
-        let behind = (place + 1..arrived).chain(0..place);
-        let others = behind.map(|other| self.owner(other).load(Ordering::Acquire)).filter(|who| *who != mine);
-        if others.take(2).any(|who| !Identity::packed_is_alive(who)) {
-            return true;
-        }
-        let share = (place..self.parties).step_by(arrived.max(1));
-        self.registrations().owners(share).any(|who| who != mine && !Identity::packed_is_alive(who))
     }
 }
 
@@ -406,7 +385,7 @@ struct BreakOnDrop<'a> {
 
 impl Drop for BreakOnDrop<'_> {
     fn drop(&mut self) {
-        self.barrier.break_turn(self.number);
+        self.barrier.meeting().break_turn(self.number);
     }
 }
 
@@ -431,7 +410,7 @@ pub struct Party {
 
 impl Drop for Party {
     fn drop(&mut self) {
-        self.barrier.registrations().give_back(self.place, Identity::current().pack());
+        self.barrier.meeting().registrations().give_back(self.place, Identity::current().pack());
     }
 }
 
@@ -445,7 +424,7 @@ impl fmt::Debug for Barrier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Barrier")
             .field("parties", &self.parties())
-            .field("waiting", &self.waiting())
+            .field("waiting", &self.0.meeting().present().into_iter().map(Owner).collect::<Vec<_>>())
             .field("broken", &self.is_broken())
             .finish_non_exhaustive()
     }
@@ -459,13 +438,7 @@ impl Serialize for Barrier {
 
 impl<'de> Deserialize<'de> for Barrier {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Barrier, D::Error> {
-        let segment = plain::deserialize(deserializer, FORMAT, length(0), true)?;
-        let parties = segment.map().atomic_u32(PARTIES).load(Ordering::Relaxed);
-        let parties = usize::try_from(parties).unwrap_or(usize::MAX);
-        let fits = (1..=MAX_PARTIES).contains(&parties) && segment.len() >= length(parties);
-        if !fits || RobustMutex::find(segment.map(), MUTEX).is_none() {
-            return Err(D::Error::custom("there is no barrier in this memory"));
-        }
-        Ok(Barrier(Arc::new(Inner { segment, parties })))
+        let segment = plain::deserialize(deserializer, FORMAT, length(0))?;
+        Barrier::over(segment).map_err(D::Error::custom)
     }
 }

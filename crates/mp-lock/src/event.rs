@@ -1,48 +1,45 @@
-//! A flag to wait for.
+//! A flag to wait for: see `raw/flag.rs` for how it works.
 //!
-//! Purpose: many wait until somebody sets the flag; a set that is cleared at once is missed by nobody who waited.
-//! Everything is one word: bit 0 says that somebody may sleep, bit 1 that the flag is set, the rest counts the sets.
-//!
-//! | state | `wait` | `set` | `clear` |
-//! | --- | --- | --- | --- |
-//! | clear | sleeps | set, one more, all wake | – |
-//! | set | returns | – | clear |
-//!
-//! Invariants:
-//! 1. A waiter returns when the flag is set, or when the count differs from the one it first saw.
-//! 2. Nobody owns anything: whoever dies, the word is whole.
-//! 3. No sleep is longer than a slice: a setter may die between its store and its wake.
-//!
-//! Memory orderings: `set` publishes with Release, `wait` and `is_set` read with Acquire: who sees the flag sees what the
-//! setter wrote before.
+//! | bytes of the payload | field |
+//! | --- | --- |
+//! | 0..4 | the word |
+//! | 64..120 | the mutex of who makes it pollable |
 
-use crate::gate::Gate;
-use crate::plain;
-use mp_core::deadline::SLICE;
-use mp_core::{Deadline, park};
-use mp_shm::{Format, HEADER, Segment};
+use crate::raw::flag::{Bell, Flag};
+use crate::raw::sync::Watch;
+use crate::raw::{Acquired, RawLockError, RobustMutex};
+use crate::spin::Spin;
+use mp_core::{Deadline, Handle, Waitable};
+use mp_shm::{Format, HEADER, Mapping, Segment, SharedMemory};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::io::Errno;
+use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::io;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
 
-const FORMAT: Format = Format::plain(*b"EVNT", 1);
-const LENGTH: usize = 4;
+const FORMAT: Format = crate::orphan::format(*b"EVNT", 0);
+const WORD: usize = HEADER;
+const MUTEX: usize = HEADER + 64;
+const LENGTH: usize = 128;
 
-const SLEEPERS: u32 = 1;
-const SET: u32 = 2;
-const ONE: u32 = 4;
-const COUNT: u32 = !(SET | SLEEPERS);
+const _: () = assert!(RobustMutex::SIZE <= LENGTH - 64);
 
 /// A flag that any process sets or clears, and any number wait for.
 ///
-/// Cloning it, or sending it to another process, gives another handle on the same event.
+/// Cloning it, or sending it to another process, gives another handle on the same event. It can be waited for beside
+/// connections, queues and processes, with [`wait`](crate::wait()) or any poller: its descriptor is readable while it is set.
+/// From the first such wait on, by whichever process, setting and clearing it takes a system call.
 ///
 /// # When a process dies
 ///
-/// - **Waiting**: nobody else notices; [`set`](Event::set) neither waits for waiters nor counts them.
-/// - **Setting**: the flag is set or not. If it died before it could wake the waiters, they see it within 100 ms.
+/// - **Waiting**, or polling: nobody else notices; [`set`](Event::set) neither waits for waiters nor counts them.
+/// - **Setting or clearing**: the flag is set or not. If it died before it could wake the waiters, they see it within 100 ms;
+///   pollers see it at once.
 ///
 /// # Examples
 ///
@@ -57,53 +54,81 @@ const COUNT: u32 = !(SET | SLEEPERS);
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Clone)]
-pub struct Event(Segment);
+pub struct Event(Arc<Inner>);
+
+struct Inner {
+    segment: Segment,
+    bell: EventFd,
+    spin: Spin,
+}
 
 impl Event {
+    /// How many bytes of named memory it takes.
+    pub const SIZE: usize = HEADER + LENGTH;
+
     /// Makes an event that is not set.
     ///
     /// # Errors
     ///
     /// When there is no memory or no descriptor left for it.
     pub fn new() -> io::Result<Event> {
-        Segment::create(FORMAT, LENGTH).map(Event)
+        let segment = Segment::create(FORMAT, LENGTH)?;
+        build(segment.map())?;
+        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(Event::over(segment, Some(bell.into())))
     }
 
-    #[inline]
-    fn word(&self) -> &AtomicU32 {
-        self.0.map().atomic_u32(HEADER)
+    /// Makes one at `offset` of named memory, a multiple of 64, for programs that share nothing but the name.
+    ///
+    /// It stays there as long as the memory, whoever dies; others [`open_in`](Event::open_in) it. It can only be waited for by
+    /// itself: a name carries no descriptor that could be polled.
+    ///
+    /// # Errors
+    ///
+    /// `AlreadyExists` when there is one, `InvalidInput` when it does not fit.
+    pub fn new_in(memory: &SharedMemory, offset: usize) -> io::Result<Event> {
+        Ok(Event::over(Segment::place(memory, offset, FORMAT, LENGTH, build)?, None))
+    }
+
+    /// The one that was made at `offset` of named memory.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` when none was made there yet, `InvalidData` when it is something else.
+    pub fn open_in(memory: &SharedMemory, offset: usize) -> io::Result<Event> {
+        Event::whole(Segment::open_at(memory, offset, FORMAT)?, None)
+    }
+
+    fn whole(segment: Segment, bell: Option<Handle>) -> io::Result<Event> {
+        if segment.len() < LENGTH || RobustMutex::find(segment.map(), MUTEX).is_none() {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "there is no event in this memory"));
+        }
+        Ok(Event::over(segment, bell))
+    }
+
+    fn over(segment: Segment, bell: Option<Handle>) -> Event {
+        Event(Arc::new(Inner { segment, bell: EventFd(bell), spin: Spin::default() }))
+    }
+
+    fn flag(&self) -> Flag<'_, EventFd> {
+        Flag::new(self.0.segment.map().atomic_u32(WORD), &self.0.bell)
     }
 
     /// Whether it is set. May change at any time.
     #[inline]
     #[must_use]
     pub fn is_set(&self) -> bool {
-        self.word().load(Ordering::Acquire) & SET != 0
+        self.flag().is_set()
     }
 
     /// Sets the flag and wakes all who wait. Takes no lock, so a signal handler may call it.
     pub fn set(&self) {
-        let (word, mut now) = (self.word(), self.word().load(Ordering::Relaxed));
-        loop {
-            // Set already: only make good the wake that a dead setter may have owed.
-            let count = if now & SET == 0 { ONE } else { 0 };
-            let next = now.wrapping_add(count) & !SLEEPERS | SET;
-            mp_core::step!("event.set", 1);
-            match word.compare_exchange_weak(now, next, Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(_) => break,
-                Err(found) => now = found,
-            }
-        }
-        mp_core::step!("event.set", 2);
-        if now & SLEEPERS != 0 {
-            park::wake(word, u32::MAX);
-        }
-        mp_core::step!("event.set", 3);
+        self.flag().set();
     }
 
     /// Clears the flag: those who wait from now on sleep.
     pub fn clear(&self) {
-        self.word().fetch_and(!SET, Ordering::AcqRel);
+        self.flag().clear();
     }
 
     /// Waits until it is set.
@@ -124,43 +149,155 @@ impl Event {
     }
 
     fn wait_until(&self, deadline: Deadline) -> bool {
-        let word = self.word();
-        let first = word.load(Ordering::Acquire);
-        let done = |now: u32| now & SET != 0 || now & COUNT != first & COUNT;
-        if done(first) || Gate::spin(|| done(word.load(Ordering::Acquire))) {
+        let flag = self.flag();
+        let first = flag.look();
+        // Who spins on a descriptor spins in system calls.
+        if flag.done(first) || (!flag.is_polled() && self.0.spin.until(|| flag.done(first))) {
             return true;
         }
-        loop {
-            let now = word.load(Ordering::Acquire);
-            if done(now) {
-                return true;
+        flag.wait(first, Watch::until(deadline))
+    }
+
+    /// The descriptor that is readable while it is set, from now on.
+    fn polled(&self) -> io::Result<BorrowedFd<'_>> {
+        let Some(bell) = &self.0.bell.0 else {
+            let text = "an event in named memory has no descriptor to poll: wait for it by itself, or send an anonymous one";
+            return Err(io::Error::new(io::ErrorKind::Unsupported, text));
+        };
+        let flag = self.flag();
+        if !flag.is_polled() {
+            let mutex = RobustMutex::at(self.0.segment.map(), MUTEX);
+            match mutex.lock(Deadline::NEVER) {
+                // Whoever died in there left nothing that the next does not do again.
+                Ok(Acquired::OwnerDied) => mutex.mark_consistent(),
+                Ok(Acquired::Clean) => {}
+                Err(error @ RawLockError::AlreadyHeld) => return Err(error.into()),
+                Err(error) => return Err(error.into()),
             }
-            if deadline.passed() {
-                return false;
-            }
-            let armed = now | SLEEPERS;
-            if now == armed || word.compare_exchange(now, armed, Ordering::AcqRel, Ordering::Acquire).is_ok()
-            {
-                park::sleep(word, armed, deadline.slice(SLICE));
+            flag.poll_from_now_on();
+            mutex.unlock();
+        }
+        Ok(bell.as_fd())
+    }
+}
+
+fn build(map: &Mapping) -> io::Result<()> {
+    RobustMutex::init(map, MUTEX)
+}
+
+impl Waitable for Event {
+    fn wait_fd(&self) -> io::Result<BorrowedFd<'_>> {
+        self.polled()
+    }
+
+    fn is_ready(&self) -> io::Result<bool> {
+        Ok(self.is_set())
+    }
+}
+
+/// For pollers of your own: readable while the event is set. Only poll it: reading from it would clear the event without anybody
+/// knowing.
+///
+/// # Panics
+///
+/// For an event in named memory, which has no descriptor; and when the system refuses to lock a mutex.
+impl AsFd for Event {
+    #[track_caller]
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self.polled() {
+            Ok(fd) => fd,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// As [`AsFd`].
+impl AsRawFd for Event {
+    #[track_caller]
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
+    }
+}
+
+/// The kernel's counter: it is readable while it is not zero.
+struct EventFd(Option<Handle>);
+
+impl Bell for EventFd {
+    fn ring(&self) {
+        if let Some(fd) = &self.0 {
+            // What was written before the event is set is seen by who finds it set: pairs with the fence in `rings`.
+            fence(Ordering::Release);
+            retry(|| rustix::io::write(fd, &1_u64.to_ne_bytes()));
+        }
+    }
+
+    fn hush(&self) {
+        if let Some(fd) = &self.0 {
+            retry(|| rustix::io::read(fd, &mut [0; 8]));
+        }
+    }
+
+    fn rings(&self) -> bool {
+        let Some(fd) = &self.0 else { return false };
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let rings =
+            retry(|| poll(&mut [PollFd::new(fd, PollFlags::IN)], Some(&now))).is_some_and(|ready| ready > 0);
+        fence(Ordering::Acquire);
+        rings
+    }
+}
+
+/// `AGAIN`: it rings already, or is silent already.
+fn retry<R>(mut call: impl FnMut() -> Result<R, Errno>) -> Option<R> {
+    loop {
+        match call() {
+            Ok(done) => return Some(done),
+            Err(Errno::INTR) => {}
+            Err(error) => {
+                debug_assert_eq!(error, Errno::AGAIN, "an eventfd");
+                return None;
             }
         }
     }
 }
 
+fn is_eventfd(fd: BorrowedFd<'_>) -> bool {
+    let nonblocking =
+        rustix::fs::fcntl_getfl(fd).is_ok_and(|flags| flags.contains(rustix::fs::OFlags::NONBLOCK));
+    let what = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()));
+    nonblocking && what.is_ok_and(|what| what.as_os_str() == "anon_inode:[eventfd]")
+}
+
 impl fmt::Debug for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Event").field("set", &self.is_set()).finish_non_exhaustive()
+        f.debug_struct("Event")
+            .field("set", &self.is_set())
+            .field("polled", &self.flag().is_polled())
+            .finish_non_exhaustive()
     }
 }
 
 impl Serialize for Event {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.serialize(serializer)
+        (&self.0.segment, &self.0.bell.0).serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for Event {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Event, D::Error> {
-        plain::deserialize(deserializer, FORMAT, LENGTH, false).map(Event)
+        let (segment, bell) = <(Received, Option<Handle>)>::deserialize(deserializer)?;
+        if bell.as_ref().is_some_and(|bell| !is_eventfd(bell.as_fd())) {
+            return Err(D::Error::custom("its descriptor is not an event's"));
+        }
+        Event::whole(segment.0, bell).map_err(D::Error::custom)
+    }
+}
+
+/// The memory of an event in a message.
+struct Received(Segment);
+
+impl<'de> Deserialize<'de> for Received {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Received, D::Error> {
+        Segment::deserialize_as(deserializer, FORMAT).map(Received)
     }
 }

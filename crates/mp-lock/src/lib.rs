@@ -122,7 +122,6 @@ mod barrier;
 mod condition;
 mod error;
 mod event;
-mod gate;
 mod lock;
 mod mutex;
 mod once;
@@ -134,6 +133,7 @@ pub mod raw_sync;
 mod rlock;
 mod rwlock;
 mod semaphore;
+mod spin;
 mod sys;
 
 pub use barrier::{Barrier, BarrierError, MAX_PARTIES, Party, TooManyParties};
@@ -141,7 +141,9 @@ pub use condition::{Condition, ConditionGuard, MAX_WAITERS};
 pub use error::{AcquireError, AcquireTimeoutError, LockError, TryAcquireError};
 pub use event::Event;
 pub use lock::{Lock, LockGuard};
-pub use mp_core::{GiveError, Passed, TakeError, give, take};
+pub use mp_core::{GiveError, Passed, Readable, TakeError, Waitable, give, take, wait};
+#[doc(no_inline)]
+pub use mp_shm::SharedMemory;
 pub use mutex::{Mutex, MutexGuard};
 pub use once::Once;
 pub use rlock::{RLock, RLockGuard};

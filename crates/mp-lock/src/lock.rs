@@ -3,7 +3,7 @@
 use crate::error::{AcquireError, AcquireTimeoutError, LockError, TryAcquireError};
 use crate::orphan::{self, Held, News, Orphanable};
 use mp_core::Deadline;
-use mp_shm::Format;
+use mp_shm::{Format, SharedMemory};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::io;
@@ -44,7 +44,30 @@ impl Lock {
     ///
     /// When there is no memory or no descriptor left for it.
     pub fn new() -> io::Result<Lock> {
-        Orphanable::create(FORMAT, 0).map(Lock)
+        Orphanable::create(FORMAT, 0, |_| {}).map(Lock)
+    }
+
+    /// How many bytes of named memory it takes.
+    pub const SIZE: usize = orphan::size(0);
+
+    /// Makes a free one at `offset` of named memory, a multiple of 64, for programs that share nothing but the name.
+    ///
+    /// It stays there as long as the memory, whoever dies; others [`open_in`](Lock::open_in) it.
+    ///
+    /// # Errors
+    ///
+    /// `AlreadyExists` when there is one, `InvalidInput` when it does not fit.
+    pub fn new_in(memory: &SharedMemory, offset: usize) -> io::Result<Lock> {
+        Orphanable::create_in(memory, offset, FORMAT, 0, |_| {}).map(Lock)
+    }
+
+    /// The one that was made at `offset` of named memory.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` when none was made there yet, `InvalidData` when it is something else.
+    pub fn open_in(memory: &SharedMemory, offset: usize) -> io::Result<Lock> {
+        Orphanable::open_in(memory, offset, FORMAT, 0).map(Lock)
     }
 
     /// Waits until the lock is ours.

@@ -6,7 +6,7 @@ use crate::error::{AcquireError, AcquireTimeoutError, LockError, TryAcquireError
 use crate::orphan::{self, BODY, Held, News, Orphanable};
 use bytemuck::Pod;
 use mp_core::Deadline;
-use mp_shm::Format;
+use mp_shm::{Format, Mapping, SharedMemory};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::io;
@@ -14,7 +14,10 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A plain value between processes, reached only by who holds the lock on it.
+/// A plain value between processes, or a slice of plain values, reached only by who holds the lock on it.
+///
+/// Plain are numbers, arrays of them, and structs of them that derive [`bytemuck::Pod`] (here with the crate's feature
+/// `derive`): whatever bytes a dead process leaves must be a valid value.
 ///
 /// Cloning it, or sending it to another process, gives another handle on the same value. The guard copies the value
 /// out and in, or lends it to a closure. It does not deref: a reference that outlives its thread, out of a leaked guard,
@@ -35,9 +38,31 @@ use std::time::{Duration, Instant};
 /// assert_eq!(guard.get(), 42);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub struct Mutex<T> {
+///
+/// A struct, and a slice:
+///
+/// ```
+/// use bytemuck::{Pod, Zeroable};
+/// use mp_lock::Mutex;
+///
+/// #[derive(Clone, Copy, Pod, Zeroable)]
+/// #[repr(C)]
+/// struct Account {
+///     number: u32,
+///     cents: i32,
+/// }
+///
+/// let account = Mutex::new(Account { number: 1, cents: 500 })?;
+/// account.acquire()?.with(|account| account.cents -= 200);
+///
+/// let table = Mutex::from_slice(&[0_u64; 100])?;
+/// table.acquire()?.with(|table| table[7] += 1);
+/// assert_eq!(table.acquire()?.get(7), Some(1));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Mutex<T: ?Sized> {
     lock: Arc<Orphanable>,
-    value: PhantomData<fn(T) -> T>,
+    value: PhantomData<fn(&mut T)>,
 }
 
 impl<T: Pod> Mutex<T> {
@@ -54,9 +79,147 @@ impl<T: Pod> Mutex<T> {
     ///
     /// When there is no memory or no descriptor left for it.
     pub fn new(value: T) -> io::Result<Mutex<T>> {
-        let lock = Orphanable::create(Self::FORMAT, size_of::<T>())?;
-        lock.segment().map().copy_in(BODY, bytemuck::bytes_of(&value));
-        Ok(Mutex { lock, value: PhantomData })
+        let fill = |map: &Mapping| map.copy_in(BODY, bytemuck::bytes_of(&value));
+        Ok(Mutex::over(Orphanable::create(Self::FORMAT, size_of::<T>(), fill)?))
+    }
+
+    /// How many bytes of named memory it takes.
+    pub const SIZE: usize = orphan::size(size_of::<T>());
+
+    /// Makes a free one around `value` at `offset` of named memory, a multiple of 64, for programs that share nothing but the
+    /// name.
+    ///
+    /// It stays there as long as the memory, whoever dies; others [`open_in`](Mutex::open_in) it.
+    ///
+    /// # Errors
+    ///
+    /// `AlreadyExists` when there is one, `InvalidInput` when it does not fit.
+    pub fn new_in(memory: &SharedMemory, offset: usize, value: T) -> io::Result<Mutex<T>> {
+        let fill = |map: &Mapping| map.copy_in(BODY, bytemuck::bytes_of(&value));
+        Ok(Mutex::over(Orphanable::create_in(memory, offset, Self::FORMAT, size_of::<T>(), fill)?))
+    }
+
+    /// The one that was made at `offset` of named memory.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` when none was made there yet, `InvalidData` when it is something else, or around another type.
+    pub fn open_in(memory: &SharedMemory, offset: usize) -> io::Result<Mutex<T>> {
+        Ok(Mutex::over(Orphanable::open_in(memory, offset, Self::FORMAT, size_of::<T>())?))
+    }
+
+    /// Waits until the value is ours; if a holder has died, `repair` mends the value first, and the news ends here.
+    ///
+    /// # Errors
+    ///
+    /// When this thread holds it already, or the system refuses.
+    pub fn acquire_or_recover(&self, repair: impl FnOnce(&mut T)) -> Result<MutexGuard<'_, T>, LockError> {
+        self.recovered(|guard| guard.with(repair))
+    }
+}
+
+impl<T: Pod> Mutex<[T]> {
+    const FORMAT: Format = {
+        assert!(align_of::<T>() <= 64, "the values want more alignment than shared memory has");
+        assert!(size_of::<T>() > 0, "a slice of nothing");
+        assert!(size_of::<T>() <= u32::MAX as usize, "the values are too large for a mutex");
+        #[expect(clippy::cast_possible_truncation, reason = "asserted above")]
+        orphan::format(*b"MUTS", size_of::<T>() as u32)
+    };
+
+    /// Makes a free mutex around a copy of `values`.
+    ///
+    /// # Errors
+    ///
+    /// When there is no memory or no descriptor left for it.
+    pub fn from_slice(values: &[T]) -> io::Result<Mutex<[T]>> {
+        let fill = |map: &Mapping| map.copy_in(BODY, bytemuck::cast_slice(values));
+        Ok(Mutex::over(Orphanable::create(Self::FORMAT, size_of_val(values), fill)?))
+    }
+
+    /// Makes a free mutex around `len` zeroed values.
+    ///
+    /// # Errors
+    ///
+    /// When there is no memory or no descriptor left for it.
+    pub fn zeroed(len: usize) -> io::Result<Mutex<[T]>> {
+        let bytes = len.checked_mul(size_of::<T>()).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Mutex::over(Orphanable::create(Self::FORMAT, bytes, |_| {})?))
+    }
+
+    /// How many bytes of named memory one around `len` values takes.
+    #[must_use]
+    pub const fn size(len: usize) -> usize {
+        orphan::size(len * size_of::<T>())
+    }
+
+    /// As [`from_slice`](Mutex::from_slice), at `offset` of named memory, a multiple of 64.
+    ///
+    /// # Errors
+    ///
+    /// `AlreadyExists` when there is one, `InvalidInput` when it does not fit.
+    pub fn from_slice_in(memory: &SharedMemory, offset: usize, values: &[T]) -> io::Result<Mutex<[T]>> {
+        let fill = |map: &Mapping| map.copy_in(BODY, bytemuck::cast_slice(values));
+        Ok(Mutex::over(Orphanable::create_in(memory, offset, Self::FORMAT, size_of_val(values), fill)?))
+    }
+
+    /// The one that was made at `offset` of named memory, as long as it was made.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` when none was made there yet, `InvalidData` when it is something else, or around values of another type.
+    pub fn open_in(memory: &SharedMemory, offset: usize) -> io::Result<Mutex<[T]>> {
+        Ok(Mutex::over(Orphanable::open_in(memory, offset, Self::FORMAT, 0)?))
+    }
+
+    /// How many values; never changes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        length::<T>(&self.lock)
+    }
+
+    /// Whether there are no values.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Waits until the values are ours; if a holder has died, `repair` mends them first, and the news ends here.
+    ///
+    /// # Errors
+    ///
+    /// When this thread holds it already, or the system refuses.
+    pub fn acquire_or_recover(
+        &self,
+        repair: impl FnOnce(&mut [T]),
+    ) -> Result<MutexGuard<'_, [T]>, LockError> {
+        self.recovered(|guard| guard.with(repair))
+    }
+}
+
+/// How many values lie behind `lock`.
+fn length<T>(lock: &Orphanable) -> usize {
+    (lock.segment().map().len() - BODY) / size_of::<T>()
+}
+
+impl<T: ?Sized + 'static> Mutex<T> {
+    fn over(lock: Arc<Orphanable>) -> Mutex<T> {
+        Mutex { lock, value: PhantomData }
+    }
+
+    fn recovered(
+        &self,
+        repair: impl FnOnce(&mut MutexGuard<'static, T>),
+    ) -> Result<MutexGuard<'_, T>, LockError> {
+        match self.acquire() {
+            Ok(guard) => Ok(guard),
+            Err(error) => {
+                let mut guard = error.into_guard()?;
+                repair(&mut guard);
+                guard.mark_recovered();
+                Ok(guard)
+            }
+        }
     }
 
     /// Waits until the value is ours.
@@ -123,23 +286,6 @@ impl<T: Pod> Mutex<T> {
         }
     }
 
-    /// Waits until the value is ours; if a holder has died, `repair` mends the value first, and the news ends here.
-    ///
-    /// # Errors
-    ///
-    /// When this thread holds it already, or the system refuses.
-    pub fn acquire_or_recover(&self, repair: impl FnOnce(&mut T)) -> Result<MutexGuard<'_, T>, LockError> {
-        match self.acquire() {
-            Ok(guard) => Ok(guard),
-            Err(error) => {
-                let mut guard = error.into_guard()?;
-                guard.with(repair);
-                guard.mark_recovered();
-                Ok(guard)
-            }
-        }
-    }
-
     /// Whether somebody holds it now, this thread included. May change at any time.
     #[must_use]
     pub fn is_locked(&self) -> bool {
@@ -153,19 +299,19 @@ impl<T: Pod> Mutex<T> {
     }
 }
 
-impl<T> Clone for Mutex<T> {
+impl<T: ?Sized> Clone for Mutex<T> {
     fn clone(&self) -> Mutex<T> {
         Mutex { lock: Arc::clone(&self.lock), value: PhantomData }
     }
 }
 
-impl<T> fmt::Debug for Mutex<T> {
+impl<T: ?Sized> fmt::Debug for Mutex<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.lock.debug("Mutex", f)
     }
 }
 
-impl<T> Serialize for Mutex<T> {
+impl<T: ?Sized> Serialize for Mutex<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.lock.segment().serialize(serializer)
     }
@@ -173,23 +319,30 @@ impl<T> Serialize for Mutex<T> {
 
 impl<'de, T: Pod> Deserialize<'de> for Mutex<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Mutex<T>, D::Error> {
-        let lock = Orphanable::deserialize(deserializer, Self::FORMAT, size_of::<T>())?;
-        Ok(Mutex { lock, value: PhantomData })
+        Orphanable::deserialize(deserializer, Self::FORMAT, size_of::<T>()).map(Mutex::over)
+    }
+}
+
+impl<'de, T: Pod> Deserialize<'de> for Mutex<[T]> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Mutex<[T]>, D::Error> {
+        Orphanable::deserialize(deserializer, Self::FORMAT, 0).map(Mutex::over)
     }
 }
 
 /// Holds a [`Mutex`] for this thread until it is dropped. Dropped in a forked child, it does nothing.
 #[must_use = "the mutex is released as soon as the guard is dropped"]
-pub struct MutexGuard<'a, T> {
+pub struct MutexGuard<'a, T: ?Sized> {
     pub(crate) held: Held<'a>,
     value: PhantomData<&'a mut T>,
 }
 
-impl<'a, T: Pod> MutexGuard<'a, T> {
+impl<'a, T: ?Sized> MutexGuard<'a, T> {
     fn new(held: Held<'a>) -> MutexGuard<'a, T> {
         MutexGuard { held, value: PhantomData }
     }
+}
 
+impl<T: Pod> MutexGuard<'_, T> {
     /// A copy of the value.
     #[must_use]
     pub fn get(&self) -> T {
@@ -212,7 +365,60 @@ impl<'a, T: Pod> MutexGuard<'a, T> {
     }
 }
 
-impl<T> MutexGuard<'_, T> {
+impl<T: Pod> MutexGuard<'_, [T]> {
+    /// How many values.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        length::<T>(self.held.lock())
+    }
+
+    /// Whether there are no values.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// A copy of the value at `index`; `None` beyond the end.
+    #[must_use]
+    pub fn get(&self, index: usize) -> Option<T> {
+        (index < self.len()).then(|| {
+            let mut value = T::zeroed();
+            let place = BODY + index * size_of::<T>();
+            self.held.lock().segment().map().copy_out(place, bytemuck::bytes_of_mut(&mut value));
+            value
+        })
+    }
+
+    /// Replaces the value at `index`.
+    ///
+    /// # Panics
+    ///
+    /// Beyond the end.
+    #[track_caller]
+    pub fn set(&mut self, index: usize, value: T) {
+        assert!(index < self.len(), "index {index} of {} values", self.len());
+        self.held.lock().segment().map().copy_in(BODY + index * size_of::<T>(), bytemuck::bytes_of(&value));
+    }
+
+    /// A copy of all values.
+    #[must_use]
+    pub fn to_vec(&self) -> Vec<T> {
+        let mut values = vec![T::zeroed(); self.len()];
+        self.held.lock().segment().map().copy_out(BODY, bytemuck::cast_slice_mut(&mut values));
+        values
+    }
+
+    /// Lends the values themselves.
+    pub fn with<R>(&mut self, f: impl FnOnce(&mut [T]) -> R) -> R {
+        let len = self.len();
+        let first = self.held.lock().segment().map().at::<[T; 0]>(BODY).cast::<T>();
+        // SAFETY: `len` values lie there by the mapping's own length, aligned as `at` checked; any bytes are valid values, and
+        // nobody else reads or writes them, as for a single value above.
+        f(unsafe { std::slice::from_raw_parts_mut(first, len) })
+    }
+}
+
+impl<T: ?Sized> MutexGuard<'_, T> {
     /// Gives the mutex back, as dropping the guard does.
     pub fn release(self) {}
 
@@ -231,5 +437,11 @@ impl<T> MutexGuard<'_, T> {
 impl<T: Pod + fmt::Debug> fmt::Debug for MutexGuard<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("MutexGuard").field(&self.get()).finish()
+    }
+}
+
+impl<T: Pod + fmt::Debug> fmt::Debug for MutexGuard<'_, [T]> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("MutexGuard").field(&self.to_vec()).finish()
     }
 }

@@ -2,13 +2,13 @@
 
 use crate::error::LockError;
 use crate::orphan::{self, Held, News, Orphanable};
+use crate::raw::done::Done;
 use mp_core::Deadline;
-use mp_shm::Format;
+use mp_shm::{Format, SharedMemory};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 const FORMAT: Format = orphan::format(*b"ONCE", 0);
 
@@ -42,7 +42,30 @@ impl Once {
     ///
     /// When there is no memory or no descriptor left for it.
     pub fn new() -> io::Result<Once> {
-        Orphanable::create(FORMAT, 0).map(Once)
+        Orphanable::create(FORMAT, 0, |_| {}).map(Once)
+    }
+
+    /// How many bytes of named memory it takes.
+    pub const SIZE: usize = orphan::size(0);
+
+    /// Makes a free one at `offset` of named memory, a multiple of 64, for programs that share nothing but the name.
+    ///
+    /// It stays there as long as the memory, whoever dies; others [`open_in`](Once::open_in) it.
+    ///
+    /// # Errors
+    ///
+    /// `AlreadyExists` when there is one, `InvalidInput` when it does not fit.
+    pub fn new_in(memory: &SharedMemory, offset: usize) -> io::Result<Once> {
+        Orphanable::create_in(memory, offset, FORMAT, 0, |_| {}).map(Once)
+    }
+
+    /// The one that was made at `offset` of named memory.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` when none was made there yet, `InvalidData` when it is something else.
+    pub fn open_in(memory: &SharedMemory, offset: usize) -> io::Result<Once> {
+        Orphanable::open_in(memory, offset, FORMAT, 0).map(Once)
     }
 
     /// Runs `f` unless it is done; when this returns, it is. Who comes while another runs it waits.
@@ -61,27 +84,27 @@ impl Once {
             Err(refusal) => return Err(crate::AcquireError::<()>::refused(refusal).into_owned()),
         }
         let _running = Held::new(&self.0);
-        if !self.is_completed() {
-            mp_core::step!("once.call", 1);
-            f();
-            mp_core::step!("once.call", 2);
-            // Release pairs with the Acquire of who finds it done without the mutex.
-            self.0.word().store(1, Ordering::Release);
-            mp_core::step!("once.call", 3);
-        }
+        self.done().run(f);
         Ok(())
+    }
+
+    fn done(&self) -> Done<'_> {
+        Done(self.0.word())
     }
 
     /// Whether it is done. Can change from no to yes at any time, never back.
     #[must_use]
     pub fn is_completed(&self) -> bool {
-        self.0.word().load(Ordering::Acquire) != 0
+        self.done().is_done()
     }
 }
 
 impl fmt::Debug for Once {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Once").field("completed", &self.is_completed()).finish_non_exhaustive()
+        f.debug_struct("Once")
+            .field("completed", &self.is_completed())
+            .field("runner", &self.0.holder())
+            .finish_non_exhaustive()
     }
 }
 

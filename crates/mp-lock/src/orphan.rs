@@ -26,7 +26,7 @@ use crate::error::Refusal;
 use crate::raw::{Acquired, RobustMutex};
 use crate::sys::robust::is_this_thread;
 use mp_core::Deadline;
-use mp_shm::{Format, HEADER, Segment};
+use mp_shm::{Format, HEADER, Mapping, Segment, SharedMemory};
 use serde::Deserializer;
 use serde::de::Error as _;
 use std::fmt;
@@ -61,6 +61,21 @@ pub(crate) fn same_namespace(segment: Segment) -> io::Result<Segment> {
     ))
 }
 
+/// How many bytes of named memory a lock takes whose type guards `body` bytes.
+pub(crate) const fn size(body: usize) -> usize {
+    BODY + body
+}
+
+fn payload(body: usize) -> io::Result<usize> {
+    (BODY - HEADER).checked_add(body).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
+}
+
+fn build(map: &Mapping, fill: impl FnOnce(&Mapping)) -> io::Result<()> {
+    RobustMutex::init(map, MUTEX)?;
+    fill(map);
+    Ok(())
+}
+
 /// How the lock came to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum News {
@@ -76,11 +91,41 @@ pub(crate) struct Orphanable {
 }
 
 impl Orphanable {
-    pub(crate) fn create(format: Format, body: usize) -> io::Result<Arc<Orphanable>> {
-        let length = (BODY - HEADER).checked_add(body).ok_or(io::ErrorKind::OutOfMemory)?;
-        let segment = Segment::create(format, length)?;
-        RobustMutex::init(segment.map(), MUTEX)?;
-        Ok(Arc::new(Orphanable { segment, taken_here: AtomicBool::new(false) }))
+    /// Makes a free one in memory of its own; `fill` writes what the type above guards.
+    pub(crate) fn create(
+        format: Format,
+        body: usize,
+        fill: impl FnOnce(&Mapping),
+    ) -> io::Result<Arc<Orphanable>> {
+        let segment = Segment::create(format, payload(body)?)?;
+        build(segment.map(), fill)?;
+        Ok(Orphanable::over(segment))
+    }
+
+    /// The same at a place in named memory.
+    pub(crate) fn create_in(
+        memory: &SharedMemory,
+        offset: usize,
+        format: Format,
+        body: usize,
+        fill: impl FnOnce(&Mapping),
+    ) -> io::Result<Arc<Orphanable>> {
+        let segment = Segment::place(memory, offset, format, payload(body)?, |map| build(map, fill))?;
+        Ok(Orphanable::over(segment))
+    }
+
+    /// The one at a place in named memory.
+    pub(crate) fn open_in(
+        memory: &SharedMemory,
+        offset: usize,
+        format: Format,
+        body: usize,
+    ) -> io::Result<Arc<Orphanable>> {
+        Orphanable::open(Segment::open_at(memory, offset, format)?, body)
+    }
+
+    fn over(segment: Segment) -> Arc<Orphanable> {
+        Arc::new(Orphanable { segment, taken_here: AtomicBool::new(false) })
     }
 
     pub(crate) fn open(segment: Segment, body: usize) -> io::Result<Arc<Orphanable>> {
@@ -89,7 +134,7 @@ impl Orphanable {
         if short || RobustMutex::find(segment.map(), MUTEX).is_none() {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "there is no lock in this memory"));
         }
-        Ok(Arc::new(Orphanable { segment, taken_here: AtomicBool::new(false) }))
+        Ok(Orphanable::over(segment))
     }
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
@@ -178,10 +223,15 @@ impl Orphanable {
         self.mutex().owner().is_some()
     }
 
+    /// Whoever holds it now, to be shown.
+    pub(crate) fn holder(&self) -> Option<Holder> {
+        self.mutex().owner().map(Holder::of)
+    }
+
     /// Fills in the fields that every lock shows.
     pub(crate) fn debug(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct(name)
-            .field("holder", &self.mutex().owner().map(Holder::of))
+            .field("holder", &self.holder())
             .field("poisoned", &self.is_poisoned())
             .finish_non_exhaustive()
     }
@@ -210,7 +260,7 @@ fn is_thread_of_this_process(tid: u32) -> bool {
 }
 
 /// A holder as `Debug` shows it.
-struct Holder {
+pub(crate) struct Holder {
     pid: Option<u32>,
     thread: u32,
 }
@@ -229,6 +279,18 @@ impl fmt::Debug for Holder {
             Some(pid) if pid == std::process::id() => write!(f, "thread {} of this process", self.thread),
             Some(pid) => write!(f, "thread {} of process {pid}", self.thread),
             None => write!(f, "thread {}", self.thread),
+        }
+    }
+}
+
+/// A process as `Debug` shows it, by its packed identity.
+pub(crate) struct Owner(pub(crate) u64);
+
+impl fmt::Debug for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 >> 32 {
+            pid if pid == std::process::id().into() => f.write_str("this process"),
+            pid => write!(f, "process {pid}"),
         }
     }
 }
@@ -273,23 +335,32 @@ impl<'a> Held<'a> {
     pub(crate) fn lock(&self) -> &Orphanable {
         self.place.lock()
     }
+}
 
+/// A lock that is given back for a while under its guard.
+pub(crate) trait Suspend {
+    /// Gives the lock back for a while, until [`resume`](Suspend::resume).
+    fn suspend(&mut self);
+    /// Acquires the lock again after [`suspend`](Suspend::suspend).
+    fn resume(&mut self) -> Result<News, Refusal>;
     /// Whether this thread holds it: not so in a forked child.
-    pub(crate) fn is_ours(&self) -> bool {
-        self.lock().mutex().owner().is_some_and(is_this_thread)
-    }
+    fn is_ours(&self) -> bool;
+}
 
-    /// Gives the lock back for a while, until [`resume`](Held::resume).
-    pub(crate) fn suspend(&mut self) {
+impl Suspend for Held<'_> {
+    fn suspend(&mut self) {
         self.lock().release();
         self.suspended = true;
     }
 
-    /// Acquires the lock again after [`suspend`](Held::suspend).
-    pub(crate) fn resume(&mut self) -> Result<News, Refusal> {
+    fn resume(&mut self) -> Result<News, Refusal> {
         let news = self.lock().acquire(Deadline::NEVER)?;
         self.suspended = false;
         Ok(news)
+    }
+
+    fn is_ours(&self) -> bool {
+        self.lock().mutex().owner().is_some_and(is_this_thread)
     }
 }
 

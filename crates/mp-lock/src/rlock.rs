@@ -1,13 +1,15 @@
 //! A lock that its holder may acquire again.
 
 use crate::error::{AcquireError, AcquireTimeoutError, LockError, Refusal, TryAcquireError};
-use crate::orphan::{self, News, Orphanable, Place};
+use crate::orphan::{self, News, Orphanable, Place, Suspend};
+use crate::sys::robust::is_this_thread;
 use mp_core::{Deadline, Identity};
-use mp_shm::Format;
+use mp_shm::{Format, SharedMemory};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -47,7 +49,30 @@ impl RLock {
     ///
     /// When there is no memory or no descriptor left for it.
     pub fn new() -> io::Result<RLock> {
-        Orphanable::create(FORMAT, 0).map(RLock)
+        Orphanable::create(FORMAT, 0, |_| {}).map(RLock)
+    }
+
+    /// How many bytes of named memory it takes.
+    pub const SIZE: usize = orphan::size(0);
+
+    /// Makes a free one at `offset` of named memory, a multiple of 64, for programs that share nothing but the name.
+    ///
+    /// It stays there as long as the memory, whoever dies; others [`open_in`](RLock::open_in) it.
+    ///
+    /// # Errors
+    ///
+    /// `AlreadyExists` when there is one, `InvalidInput` when it does not fit.
+    pub fn new_in(memory: &SharedMemory, offset: usize) -> io::Result<RLock> {
+        Orphanable::create_in(memory, offset, FORMAT, 0, |_| {}).map(RLock)
+    }
+
+    /// The one that was made at `offset` of named memory.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` when none was made there yet, `InvalidData` when it is something else.
+    pub fn open_in(memory: &SharedMemory, offset: usize) -> io::Result<RLock> {
+        Orphanable::open_in(memory, offset, FORMAT, 0).map(RLock)
     }
 
     /// Waits until the lock is ours, or holds it once more.
@@ -170,7 +195,11 @@ impl RLock {
 
 impl fmt::Debug for RLock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.debug("RLock", f)
+        f.debug_struct("RLock")
+            .field("holder", &self.0.holder())
+            .field("depth", &if self.is_locked() { self.0.word().load(Ordering::Relaxed) } else { 0 })
+            .field("poisoned", &self.0.is_poisoned())
+            .finish_non_exhaustive()
     }
 }
 
@@ -191,12 +220,14 @@ impl<'de> Deserialize<'de> for RLock {
 pub struct RLockGuard<'a> {
     place: Place<'a>,
     pid: u32,
+    /// How often it was held before it was given back for a while; zero when it was not, or is held again.
+    suspended: u32,
     not_send: PhantomData<*const ()>,
 }
 
 impl<'a> RLockGuard<'a> {
     fn new(place: Place<'a>) -> RLockGuard<'a> {
-        RLockGuard { place, pid: Identity::current().pid, not_send: PhantomData }
+        RLockGuard { place, pid: Identity::current().pid, suspended: 0, not_send: PhantomData }
     }
 
     /// Gives the lock back once, as dropping the guard does.
@@ -220,9 +251,27 @@ impl<'a> RLockGuard<'a> {
     }
 }
 
+impl Suspend for RLockGuard<'_> {
+    fn suspend(&mut self) {
+        self.suspended = self.depth();
+        self.place.lock().word().store(0, Ordering::Relaxed);
+        self.place.lock().release();
+    }
+
+    fn resume(&mut self) -> Result<News, Refusal> {
+        let news = self.place.lock().acquire(Deadline::NEVER)?;
+        self.place.lock().word().store(mem::take(&mut self.suspended), Ordering::Relaxed);
+        Ok(news)
+    }
+
+    fn is_ours(&self) -> bool {
+        self.place.lock().mutex().owner().is_some_and(is_this_thread)
+    }
+}
+
 impl Drop for RLockGuard<'_> {
     fn drop(&mut self) {
-        if self.pid != Identity::current().pid {
+        if self.pid != Identity::current().pid || self.suspended > 0 {
             return;
         }
         let lock = self.place.lock();

@@ -1,12 +1,11 @@
-//! Many readers or one writer.
-//!
-//! Purpose: readers share, a writer has it alone, and the dead keep nobody out.
+//! Many readers or one writer: readers share, a writer has it alone, and the dead keep nobody out.
 //!
 //! | bytes behind the mutex | field |
 //! | --- | --- |
 //! | the mutex's word | 1 while somebody writes |
 //! | 0..4 | gate: a share was given back |
-//! | 64.. | the shares: owner; thread and depth |
+//! | 4..8 | how many shares were ever taken |
+//! | 64.. | the shares: owner; thread and depth (see `raw/shares.rs`) |
 //! | then | the value |
 //!
 //! | who | does |
@@ -14,27 +13,19 @@
 //! | reader | acquires the mutex, takes a share, gives the mutex back; later gives the share back |
 //! | writer | acquires the mutex, waits until no share is taken, sets the word; later clears it, gives the mutex back |
 //!
-//! Invariants:
-//! 1. Shares are taken under the mutex only. So who holds it and sees none taken has the value alone.
-//! 2. A thread that has a share and finds the mutex taken goes deeper instead, which changes only its own count. So it
-//!    never waits for a writer who waits for it.
-//! 3. The death of whoever owned the mutex is news exactly if the word says that he wrote.
-//! 4. Waiting writers free the shares of the dead each slice.
-//!
-//! Memory orderings: a share is given back with Release and found free with Acquire: the writer sees that the reader is
-//! done. The rest the mutex orders.
+//! The death of whoever owned the mutex is news exactly if the word says that he wrote.
 
 #![expect(unsafe_code, reason = "references to plain data in shared memory, while the lock on it is held")]
 
-use crate::error::{AcquireError, AcquireTimeoutError, Refusal, TryAcquireError};
-use crate::gate::Gate;
-use crate::orphan::{self, BODY, Held, News, Orphanable, Place};
+use crate::error::{AcquireError, AcquireTimeoutError, LockError, Refusal, TryAcquireError};
+use crate::orphan::{self, BODY, Held, News, Orphanable, Owner, Place};
 use crate::raw::RawLockError;
-use crate::raw::table::Table;
+use crate::raw::gate::Gate;
+use crate::raw::shares::{Full, Shares};
+use crate::raw::sync::Watch;
 use bytemuck::Pod;
-use mp_core::deadline::SLICE;
 use mp_core::{Deadline, Identity};
-use mp_shm::Format;
+use mp_shm::{Format, Mapping, SharedMemory};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::io;
@@ -44,6 +35,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 const GATE: usize = BODY;
+const USED: usize = BODY + 4;
 const SHARES: usize = BODY + 64;
 const VALUE: usize = SHARES + MAX_READERS * 16;
 
@@ -95,8 +87,34 @@ impl<T: Pod> RwLock<T> {
     ///
     /// When there is no memory or no descriptor left for it.
     pub fn new(value: T) -> io::Result<RwLock<T>> {
-        let lock = Orphanable::create(Self::FORMAT, Self::BODY_SIZE)?;
-        lock.segment().map().copy_in(VALUE, bytemuck::bytes_of(&value));
+        let lock = Orphanable::create(Self::FORMAT, Self::BODY_SIZE, |map| write(map, &value))?;
+        Ok(RwLock { lock, value: PhantomData })
+    }
+
+    /// How many bytes of named memory it takes.
+    pub const SIZE: usize = orphan::size(Self::BODY_SIZE);
+
+    /// Makes a free one around `value` at `offset` of named memory, a multiple of 64, for programs that share nothing but the
+    /// name.
+    ///
+    /// It stays there as long as the memory, whoever dies; others [`open_in`](RwLock::open_in) it.
+    ///
+    /// # Errors
+    ///
+    /// `AlreadyExists` when there is one, `InvalidInput` when it does not fit.
+    pub fn new_in(memory: &SharedMemory, offset: usize, value: T) -> io::Result<RwLock<T>> {
+        let fill = |map: &Mapping| write(map, &value);
+        let lock = Orphanable::create_in(memory, offset, Self::FORMAT, Self::BODY_SIZE, fill)?;
+        Ok(RwLock { lock, value: PhantomData })
+    }
+
+    /// The one that was made at `offset` of named memory.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` when none was made there yet, `InvalidData` when it is something else, or around another type.
+    pub fn open_in(memory: &SharedMemory, offset: usize) -> io::Result<RwLock<T>> {
+        let lock = Orphanable::open_in(memory, offset, Self::FORMAT, Self::BODY_SIZE)?;
         Ok(RwLock { lock, value: PhantomData })
     }
 
@@ -232,41 +250,53 @@ impl<T: Pod> RwLock<T> {
         self.lock.is_poisoned()
     }
 
+    /// Waits until the value is ours alone; if a writer has died, `repair` mends the value first, and the news ends here.
+    ///
+    /// # Errors
+    ///
+    /// When this thread reads or writes already, or the system refuses.
+    pub fn write_or_recover(&self, repair: impl FnOnce(&mut T)) -> Result<WriteGuard<'_, T>, LockError> {
+        match self.write() {
+            Ok(guard) => Ok(guard),
+            Err(error) => {
+                let mut guard = error.into_guard()?;
+                guard.with(repair);
+                guard.mark_recovered();
+                Ok(guard)
+            }
+        }
+    }
+
     #[cold]
     fn owned_read(&self, place: usize) -> ReadGuard<'static, T> {
         ReadGuard::new(Place::Owned(Arc::clone(&self.lock)), place)
     }
 }
 
-fn gate(lock: &Orphanable) -> Gate<'_> {
-    Gate(lock.segment().map().atomic_u32(GATE))
+fn write<T: Pod>(map: &Mapping, value: &T) {
+    map.copy_in(VALUE, bytemuck::bytes_of(value));
 }
 
-fn owner(lock: &Orphanable, place: usize) -> &AtomicU64 {
-    lock.segment().map().atomic_u64(SHARES + place * 16)
+fn shares<'a>(
+    lock: &'a Orphanable,
+) -> Shares<'a, impl Fn(usize) -> &'a AtomicU64, impl Fn(usize) -> &'a AtomicU64> {
+    let map = lock.segment().map();
+    Shares {
+        gate: Gate(map.atomic_u32(GATE)),
+        used: map.atomic_u32(USED),
+        most: MAX_READERS,
+        owner: move |place: usize| map.atomic_u64(SHARES + place * 16),
+        depth: move |place: usize| map.atomic_u64(SHARES + place * 16 + 8),
+    }
 }
 
-/// The thread of a share, and how deep it is in: the owner's alone while the share is taken.
-fn depth(lock: &Orphanable, place: usize) -> &AtomicU64 {
-    lock.segment().map().atomic_u64(SHARES + place * 16 + 8)
-}
-
-fn shares<'a>(lock: &'a Orphanable) -> Table<impl Fn(usize) -> &'a AtomicU64> {
-    Table::new(MAX_READERS, move |place| owner(lock, place))
-}
-
-fn this_thread() -> u64 {
-    u64::from(rustix::thread::gettid().as_raw_nonzero().get().cast_unsigned()) << 32
+fn this_thread() -> u32 {
+    rustix::thread::gettid().as_raw_nonzero().get().cast_unsigned()
 }
 
 /// The share of this thread.
 fn own_share(lock: &Orphanable) -> Option<usize> {
-    let (me, thread) = (Identity::current().pack(), this_thread());
-    let mine = |place: &usize| {
-        owner(lock, *place).load(Ordering::Relaxed) == me
-            && depth(lock, *place).load(Ordering::Relaxed) & !u64::from(u32::MAX) == thread
-    };
-    (0..MAX_READERS).find(mine)
+    shares(lock).own(Identity::current().pack(), this_thread())
 }
 
 /// Acquires the mutex; `None` tries once.
@@ -291,46 +321,15 @@ fn enter_reading(lock: &Orphanable, deadline: Option<Deadline>) -> Result<(News,
         }
         Err(error) => return Err(error.into()),
     };
-    let place = take_share(lock);
+    let place = shares(lock).take(Identity::current().pack(), this_thread(), Identity::packed_is_alive);
     mp_core::step!("rwlock.read", 2);
     lock.release();
     Ok((news, place.ok_or(Refusal::TooMany)?))
 }
 
 fn go_deeper(lock: &Orphanable, place: usize) -> Result<(News, usize), Refusal> {
-    let now = depth(lock, place).load(Ordering::Relaxed);
-    if now & u64::from(u32::MAX) == u64::from(u32::MAX) {
-        return Err(Refusal::TooMany);
-    }
-    depth(lock, place).store(now + 1, Ordering::Relaxed);
+    shares(lock).go_deeper(place).map_err(|Full| Refusal::TooMany)?;
     Ok((if lock.is_poisoned() { News::OwnerDied } else { News::None }, place))
-}
-
-/// Takes a share, under the mutex.
-fn take_share(lock: &Orphanable) -> Option<usize> {
-    let free = |place: &usize| owner(lock, *place).load(Ordering::Acquire) == 0;
-    let place = (0..MAX_READERS).find(free).or_else(|| {
-        shares(lock).sweep(Identity::packed_is_alive);
-        (0..MAX_READERS).find(free)
-    })?;
-    // In this order: a share that names its owner names no other thread of it.
-    depth(lock, place).store(0, Ordering::Relaxed);
-    owner(lock, place).store(Identity::current().pack(), Ordering::Release);
-    mp_core::step!("rwlock.read", 1);
-    depth(lock, place).store(this_thread() | 1, Ordering::Relaxed);
-    Some(place)
-}
-
-fn give_share_back(lock: &Orphanable, place: usize) {
-    let now = depth(lock, place).load(Ordering::Relaxed) - 1;
-    depth(lock, place).store(now, Ordering::Relaxed);
-    if now & u64::from(u32::MAX) == 0 {
-        depth(lock, place).store(0, Ordering::Relaxed);
-        mp_core::step!("rwlock.read", 3);
-        owner(lock, place).store(0, Ordering::Release);
-        mp_core::step!("rwlock.read", 4);
-        gate(lock).open_all();
-    }
 }
 
 fn enter_writing(lock: &Orphanable, deadline: Option<Deadline>) -> Result<News, Refusal> {
@@ -352,32 +351,17 @@ fn enter_writing(lock: &Orphanable, deadline: Option<Deadline>) -> Result<News, 
     Ok(news)
 }
 
-/// Waits, holding the mutex, until no share is taken.
+/// Waits, holding the mutex, until no share is taken; `None` does not wait.
 fn await_readers(lock: &Orphanable, deadline: Option<Deadline>) -> Result<(), Refusal> {
-    let none = || (0..MAX_READERS).all(|place| owner(lock, place).load(Ordering::Acquire) == 0);
-    if none() {
+    let shares = shares(lock);
+    if shares.none() {
         return Ok(());
     }
     if own_share(lock).is_some() {
         return Err(Refusal::AlreadyHeld);
     }
-    let mut swept: Option<Instant> = None;
-    loop {
-        let seen = gate(lock).look();
-        if none() {
-            return Ok(());
-        }
-        if swept.is_none_or(|at| at.elapsed() >= SLICE) {
-            swept = Some(Instant::now());
-            if shares(lock).sweep(Identity::packed_is_alive) > 0 {
-                continue;
-            }
-        }
-        match deadline {
-            Some(deadline) if !deadline.passed() => gate(lock).sleep(seen, deadline.slice(SLICE)),
-            _ => return Err(Refusal::NotNow),
-        }
-    }
+    let watch = Watch::until(deadline.unwrap_or(Deadline::after(Duration::ZERO)));
+    if shares.await_none(watch, Identity::packed_is_alive) { Ok(()) } else { Err(Refusal::NotNow) }
 }
 
 impl<T> Clone for RwLock<T> {
@@ -388,10 +372,10 @@ impl<T> Clone for RwLock<T> {
 
 impl<T> fmt::Debug for RwLock<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let readers = (0..MAX_READERS).filter(|place| owner(&self.lock, *place).load(Ordering::Relaxed) != 0);
+        let is_writing = self.lock.word().load(Ordering::Relaxed) != 0;
         f.debug_struct("RwLock")
-            .field("writing", &(self.lock.is_locked() && self.lock.word().load(Ordering::Relaxed) != 0))
-            .field("readers", &readers.count())
+            .field("writer", &self.lock.holder().filter(|_| is_writing))
+            .field("readers", &shares(&self.lock).readers().into_iter().map(Owner).collect::<Vec<_>>())
             .field("poisoned", &self.lock.is_poisoned())
             .finish_non_exhaustive()
     }
@@ -452,7 +436,7 @@ impl<T: Pod> ReadGuard<'_, T> {
 impl<T> Drop for ReadGuard<'_, T> {
     fn drop(&mut self) {
         if self.pid == Identity::current().pid {
-            give_share_back(self.lock.lock(), self.place);
+            shares(self.lock.lock()).give_back(self.place);
         }
     }
 }

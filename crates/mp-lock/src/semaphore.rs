@@ -1,29 +1,22 @@
-//! A number of permits.
-//!
-//! Purpose: at most so many at once, and a permit whose holder died comes back. There is no count: the table of owners
-//! (see `raw/table.rs`) is the count.
+//! A number of permits: see `raw/permits.rs` for how it works.
 //!
 //! | bytes of the payload | field |
 //! | --- | --- |
 //! | 0..4 | gate: a permit has come back |
 //! | 4..8 | how many entries the table has |
-//! | 16.. | the table: a word for each permit |
-//!
-//! Invariants:
-//! 1. A permit is free exactly while its word is `FREE`; each change is one exchange.
-//! 2. A failed search counts only if the gate did not change meanwhile: a permit given back behind the searcher's back,
-//!    and one taken before its eyes, would hide that there was one all the time.
-//! 3. Waiters free the permits of the dead each slice, and so does a `try_acquire` that finds none.
-//!
-//! Memory orderings: as the table and the gate say.
+//! | 8..12 | how many of them were ever used |
+//! | 64.. | the table: a word for each permit |
 
 use crate::error::LockError;
-use crate::gate::Gate;
+use crate::orphan::Owner;
 use crate::plain;
-use crate::raw::table::{ABSENT, Table};
-use mp_core::deadline::SLICE;
+use crate::raw::gate::Gate;
+use crate::raw::permits::Permits;
+use crate::raw::sync::Watch;
+use crate::raw::table::ABSENT;
+use crate::spin::Spin;
 use mp_core::{Deadline, Identity};
-use mp_shm::{Format, HEADER, Segment};
+use mp_shm::{Format, HEADER, Mapping, Segment, SharedMemory};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::io;
@@ -31,138 +24,133 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-const FORMAT: Format = Format::plain(*b"SEMA", 1);
-const BOUNDED: Format = Format::plain(*b"SEMB", 1);
+const FORMAT: Format = Format::plain(*b"SEMA", 2);
+const BOUNDED: Format = Format::plain(*b"SEMB", 2);
 const GATE: usize = HEADER;
 const ENTRIES: usize = HEADER + 4;
-const TABLE: usize = HEADER + 16;
+const USED: usize = HEADER + 8;
+const TABLE: usize = HEADER + 64;
 
 /// The most permits that a semaphore keeps track of, free, held and forgotten together.
 pub const MAX_PERMITS: usize = 4096;
+
+/// How many bytes of payload a table of so many entries takes.
+const fn length(entries: usize) -> usize {
+    TABLE - HEADER + entries * 8
+}
+
+fn build(map: &Mapping, permits: usize, entries: usize) -> io::Result<()> {
+    let word = |count: usize| u32::try_from(count).map_err(io::Error::other);
+    map.atomic_u32(ENTRIES).store(word(entries)?, Ordering::Relaxed);
+    map.atomic_u32(USED).store(word(permits)?, Ordering::Relaxed);
+    for place in permits..entries {
+        map.atomic_u64(TABLE + place * 8).store(ABSENT, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+fn in_bounds(permits: usize) -> io::Result<()> {
+    if permits <= MAX_PERMITS {
+        return Ok(());
+    }
+    let text = format!("a semaphore of {permits} permits: {MAX_PERMITS} is the most");
+    Err(io::Error::new(io::ErrorKind::InvalidInput, text))
+}
 
 struct Inner {
     segment: Segment,
     entries: usize,
     /// Where the last permit was found: likely to be free again.
     hint: AtomicUsize,
+    spin: Spin,
 }
 
 impl Inner {
     fn create(format: Format, permits: usize, entries: usize) -> io::Result<Arc<Inner>> {
-        if permits > MAX_PERMITS {
-            let text = format!("a semaphore of {permits} permits: {MAX_PERMITS} is the most");
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
-        }
-        let segment = Segment::create(format, TABLE - HEADER + entries * 8)?;
-        let count = u32::try_from(entries).map_err(io::Error::other)?;
-        segment.map().atomic_u32(ENTRIES).store(count, Ordering::Relaxed);
-        for place in permits..entries {
-            segment.map().atomic_u64(TABLE + place * 8).store(ABSENT, Ordering::Relaxed);
-        }
-        Ok(Arc::new(Inner { segment, entries, hint: AtomicUsize::new(0) }))
+        in_bounds(permits)?;
+        let segment = Segment::create(format, length(entries))?;
+        build(segment.map(), permits, entries)?;
+        Inner::over(segment)
     }
 
-    fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
+    fn create_in(
+        memory: &SharedMemory,
+        offset: usize,
         format: Format,
-    ) -> Result<Arc<Inner>, D::Error> {
-        let segment = plain::deserialize(deserializer, format, TABLE - HEADER, true)?;
-        let room = (segment.len() - (TABLE - HEADER)) / 8;
+        permits: usize,
+        entries: usize,
+    ) -> io::Result<Arc<Inner>> {
+        in_bounds(permits)?;
+        let build = |map: &Mapping| build(map, permits, entries);
+        Inner::over(Segment::place(memory, offset, format, length(entries), build)?)
+    }
+
+    fn over(segment: Segment) -> io::Result<Arc<Inner>> {
+        let segment = plain::checked(segment, length(0))?;
+        let room = (segment.len() - length(0)) / 8;
         let said = usize::try_from(segment.map().atomic_u32(ENTRIES).load(Ordering::Relaxed));
         let entries = said.unwrap_or(usize::MAX).min(room);
-        Ok(Arc::new(Inner { segment, entries, hint: AtomicUsize::new(0) }))
+        Ok(Arc::new(Inner { segment, entries, hint: AtomicUsize::new(0), spin: Spin::default() }))
     }
 
-    fn gate(&self) -> Gate<'_> {
-        Gate(self.segment.map().atomic_u32(GATE))
+    #[inline]
+    fn permits<'a>(&'a self) -> Permits<'a, impl Fn(usize) -> &'a AtomicU64> {
+        let map = self.segment.map();
+        let word = |place: usize| map.atomic_u64(TABLE + place * 8);
+        Permits::new(Gate(map.atomic_u32(GATE)), map.atomic_u32(USED), self.entries, word)
     }
 
-    fn table<'a>(&'a self) -> Table<impl Fn(usize) -> &'a AtomicU64> {
-        Table::new(self.entries, |place| self.segment.map().atomic_u64(TABLE + place * 8))
+    fn hint(&self) -> usize {
+        self.hint.load(Ordering::Relaxed)
     }
 
-    /// Takes a permit, if one is free now (invariant 2).
+    #[inline]
     fn take(&self) -> Option<usize> {
-        let me = Identity::current().pack();
-        loop {
-            let seen = self.gate().look();
-            if let Some(place) = self.table().take(me, self.hint.load(Ordering::Relaxed)) {
-                self.hint.store(place, Ordering::Relaxed);
-                mp_core::step!("semaphore.acquire", 1);
-                return Some(place);
-            }
-            if self.gate().look() == seen {
-                return None;
-            }
-        }
-    }
-
-    /// Frees the permits of the dead; whether there were any.
-    fn sweep(&self) -> bool {
-        let freed = self.table().sweep(Identity::packed_is_alive);
-        mp_core::step!("semaphore.sweep", 1);
-        if freed > 0 {
-            self.gate().open_some(freed);
-        }
-        freed > 0
+        let place = self.permits().take(Identity::current().pack(), self.hint())?;
+        self.hint.store(place, Ordering::Relaxed);
+        Some(place)
     }
 
     fn acquire(&self, deadline: Deadline) -> Option<usize> {
-        if let Some(place) = self.take() {
-            return Some(place);
+        let mut found = None;
+        let spun = self.spin.until(|| {
+            found = self.take();
+            found.is_some()
+        });
+        if spun {
+            return found;
         }
-        let mut spun = None;
-        if Gate::spin(|| {
-            spun = self.take();
-            spun.is_some()
-        }) {
-            return spun;
-        }
-        let mut swept: Option<Instant> = None;
-        loop {
-            let seen = self.gate().look();
-            if let Some(place) = self.take() {
-                return Some(place);
-            }
-            if swept.is_none_or(|at| at.elapsed() >= SLICE) {
-                swept = Some(Instant::now());
-                if self.sweep() {
-                    continue;
-                }
-            }
-            if deadline.passed() {
-                return None;
-            }
-            self.gate().sleep(seen, deadline.slice(SLICE));
-        }
+        let me = Identity::current().pack();
+        let place =
+            self.permits().acquire(me, self.hint(), Watch::until(deadline), Identity::packed_is_alive)?;
+        self.hint.store(place, Ordering::Relaxed);
+        Some(place)
     }
 
     fn try_acquire(&self) -> Option<usize> {
-        self.take().or_else(|| if self.sweep() { self.take() } else { None })
+        let sweep = || self.permits().sweep(Identity::packed_is_alive);
+        self.take().or_else(|| if sweep() { self.take() } else { None })
     }
 
     fn give_back(&self, place: usize) {
-        mp_core::step!("semaphore.release", 1);
-        if self.table().give_back(place, Identity::current().pack()) {
-            self.hint.store(place, Ordering::Relaxed);
-            mp_core::step!("semaphore.release", 2);
-            self.gate().open_some(1);
-        }
-        mp_core::step!("semaphore.release", 3);
+        // Where the next one looks first.
+        self.hint.store(place, Ordering::Relaxed);
+        self.permits().give_back(place, Identity::current().pack());
     }
 
     fn release(&self, permits: usize) -> Result<(), ReleaseError> {
-        for released in 0..permits {
-            if !self.table().add() {
-                return Err(ReleaseError { released });
-            }
-            self.gate().open_some(1);
+        match (0..permits).find(|_| !self.permits().add()) {
+            None => Ok(()),
+            Some(released) => Err(ReleaseError { released }),
         }
-        Ok(())
     }
 
     fn debug(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct(name).field("available", &self.table().free()).finish_non_exhaustive()
+        let holders = self.permits().table().owners(0..self.entries).map(Owner).collect::<Vec<_>>();
+        f.debug_struct(name)
+            .field("available", &self.permits().table().free())
+            .field("holders", &holders)
+            .finish_non_exhaustive()
     }
 }
 
@@ -188,8 +176,17 @@ impl fmt::Display for ReleaseError {
 
 impl std::error::Error for ReleaseError {}
 
+/// How many entries a semaphore's table has, by how many permits there are at first.
+const fn any(_permits: usize) -> usize {
+    MAX_PERMITS
+}
+
+const fn bounded(permits: usize) -> usize {
+    permits
+}
+
 macro_rules! semaphore {
-    ($(#[$doc:meta])* $name:ident, $format:expr, $entries:expr, $release_doc:literal) => {
+    ($(#[$doc:meta])* $name:ident, $format:expr, $size:path, $release_doc:literal) => {
         $(#[$doc])*
         #[derive(Clone)]
         pub struct $name(Arc<Inner>);
@@ -201,8 +198,33 @@ macro_rules! semaphore {
             ///
             /// `InvalidInput` for more than [`MAX_PERMITS`]; or there is no memory or no descriptor left for it.
             pub fn new(permits: usize) -> io::Result<$name> {
-                let entries: fn(usize) -> usize = $entries;
-                Inner::create($format, permits, entries(permits)).map($name)
+                Inner::create($format, permits, $size(permits)).map($name)
+            }
+
+            /// How many bytes of named memory one with `permits` takes.
+            #[must_use]
+            pub const fn size(permits: usize) -> usize {
+                HEADER + length($size(permits))
+            }
+
+            /// Makes one at `offset` of named memory, a multiple of 64, for programs that share nothing but the name.
+            ///
+            /// It stays there as long as the memory, whoever dies; others [`open_in`](Self::open_in) it.
+            ///
+            /// # Errors
+            ///
+            /// `AlreadyExists` when there is one, `InvalidInput` when it does not fit or there are more than [`MAX_PERMITS`].
+            pub fn new_in(memory: &SharedMemory, offset: usize, permits: usize) -> io::Result<$name> {
+                Inner::create_in(memory, offset, $format, permits, $size(permits)).map($name)
+            }
+
+            /// The one that was made at `offset` of named memory.
+            ///
+            /// # Errors
+            ///
+            /// `NotFound` when none was made there yet, `InvalidData` when it is something else.
+            pub fn open_in(memory: &SharedMemory, offset: usize) -> io::Result<$name> {
+                Inner::over(Segment::open_at(memory, offset, $format)?).map($name)
             }
 
             /// Waits for a permit.
@@ -256,7 +278,7 @@ macro_rules! semaphore {
             #[doc(alias = "get_value")]
             #[must_use]
             pub fn available_permits(&self) -> usize {
-                self.0.table().free()
+                self.0.permits().table().free()
             }
         }
 
@@ -274,7 +296,8 @@ macro_rules! semaphore {
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<$name, D::Error> {
-                Inner::deserialize(deserializer, $format).map($name)
+                let segment = plain::deserialize(deserializer, $format, length(0))?;
+                Inner::over(segment).map($name).map_err(serde::de::Error::custom)
             }
         }
     };
@@ -306,7 +329,7 @@ semaphore! {
     /// assert_eq!(seats.available_permits(), 2);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    Semaphore, FORMAT, |_| MAX_PERMITS,
+    Semaphore, FORMAT, any,
     "Adds free permits, forgotten ones or new ones, up to [`MAX_PERMITS`] in all."
 }
 
@@ -326,7 +349,7 @@ semaphore! {
     /// seats.release(1)?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    BoundedSemaphore, BOUNDED, |permits| permits,
+    BoundedSemaphore, BOUNDED, bounded,
     "Makes forgotten permits free again; where none was forgotten, there is no room."
 }
 
@@ -351,7 +374,7 @@ impl Permit {
     /// Gives up keeping track of it: it is gone until somebody calls `release` on the semaphore.
     pub fn forget(mut self) {
         if let Some(semaphore) = self.semaphore.take() {
-            semaphore.table().forget(self.place, Identity::current().pack());
+            semaphore.permits().table().forget(self.place, Identity::current().pack());
         }
     }
 }

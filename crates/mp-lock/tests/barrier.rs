@@ -26,7 +26,7 @@ fn smoke() {
         indices.sort_unstable();
         assert_eq!(indices, [0, 1, 2, 3, 4]);
         assert_eq!((barrier.parties(), barrier.waiting(), barrier.is_broken()), (PARTIES, 0, false));
-        assert_eq!(format!("{barrier:?}"), "Barrier { parties: 5, waiting: 0, broken: false, .. }");
+        assert_eq!(format!("{barrier:?}"), "Barrier { parties: 5, waiting: [], broken: false, .. }");
     });
 }
 

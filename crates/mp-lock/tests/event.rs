@@ -19,7 +19,7 @@ fn smoke() {
         event.wait();
         event.clear();
         assert!(!event.is_set());
-        assert_eq!(format!("{event:?}"), "Event { set: false, .. }");
+        assert_eq!(format!("{event:?}"), "Event { set: false, polled: false, .. }");
     });
 }
 

@@ -23,7 +23,7 @@ fn smoke() {
             }
         });
         assert!(once.clone().is_completed());
-        assert_eq!(format!("{once:?}"), "Once { completed: true, .. }");
+        assert_eq!(format!("{once:?}"), "Once { completed: true, runner: None, .. }");
     });
 }
 

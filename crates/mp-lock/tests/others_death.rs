@@ -146,7 +146,7 @@ fn a_waiter_killed_at_any_step_strands_nobody() {
     });
 }
 
-/// Kills at `condition.notify:1..=3`, with a waiter asleep: it is woken once the mark is there, told or not.
+/// Kills at `condition.notify:1..=3`, and at the 4th step of one who notifies all, with a waiter asleep: it is woken once the mark is there, told or not.
 #[test]
 fn a_notifier_killed_at_any_step_has_notified_or_not() {
     match role().as_deref() {
@@ -159,7 +159,11 @@ fn a_notifier_killed_at_any_step_has_notified_or_not() {
             return;
         }
         Some(_) => {
-            given::<(Condition, Lock)>().0.notify_one();
+            let (condition, _lock): (Condition, Lock) = given();
+            match std::env::var("MP_STEP").as_deref() {
+                Ok("condition.notify:4") => condition.notify_all(),
+                _ => condition.notify_one(),
+            }
             say("survived");
             return;
         }
@@ -175,8 +179,8 @@ fn a_notifier_killed_at_any_step_has_notified_or_not() {
             *waiter.borrow_mut() = Some(role);
             both
         };
-        killed_at(test, &["condition.notify:1..=3"], waited_for, |step, (condition, _lock)| {
-            if step == "condition.notify:1" {
+        killed_at(test, &["condition.notify:1..=4"], waited_for, |step, (condition, _lock)| {
+            if matches!(step, "condition.notify:1" | "condition.notify:4") {
                 condition.notify_one();
             }
             let mut waiter = waiter.borrow_mut().take().unwrap();

@@ -20,7 +20,7 @@ fn smoke() {
         drop(three);
         assert!(!lock.is_locked());
         drop(lock.acquire_deadline(Instant::now()).unwrap());
-        assert_eq!(format!("{lock:?}"), "RLock { holder: None, poisoned: false, .. }");
+        assert_eq!(format!("{lock:?}"), "RLock { holder: None, depth: 0, poisoned: false, .. }");
     });
 }
 

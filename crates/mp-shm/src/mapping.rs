@@ -5,6 +5,7 @@
     reason = "the typed views of shared bytes: bounds and alignment are checked here, once"
 )]
 
+use crate::SharedMemory;
 use ::shared_memory::Shmem;
 use memmap2::MmapRaw;
 use std::fmt;
@@ -24,8 +25,16 @@ pub struct Mapping {
 
 /// Whoever unmaps the bytes when the mapping is dropped.
 enum Owner {
-    Anonymous { _raw: MmapRaw },
-    Named { _raw: Box<Shmem> },
+    Anonymous {
+        _raw: MmapRaw,
+    },
+    Named {
+        _raw: Box<Shmem>,
+    },
+    /// A part of named memory.
+    Part {
+        _of: SharedMemory,
+    },
 }
 
 // SAFETY: the bytes may be accessed by any thread and process at any time anyway, and every access here is made for that;
@@ -40,6 +49,7 @@ impl fmt::Debug for Owner {
         f.write_str(match self {
             Owner::Anonymous { .. } => "Anonymous",
             Owner::Named { .. } => "Named",
+            Owner::Part { .. } => "Part",
         })
     }
 }
@@ -71,6 +81,20 @@ impl Mapping {
     pub(crate) fn named(raw: Shmem) -> Mapping {
         Mapping { start: raw.as_ptr(), length: raw.len(), _owner: Owner::Named { _raw: Box::new(raw) } }
     }
+
+    /// The `length` bytes at `offset` of named memory, which stays mapped with them; `None` when they do not lie inside, or do
+    /// not begin at a multiple of [`Mapping::ALIGN`].
+    pub(crate) fn part(of: &SharedMemory, offset: usize, length: usize) -> Option<Mapping> {
+        let end = offset.checked_add(length)?;
+        if end > of.len() || !offset.is_multiple_of(Mapping::ALIGN) {
+            return None;
+        }
+        let start = of.as_ptr().wrapping_add(offset);
+        Some(Mapping { start, length, _owner: Owner::Part { _of: of.clone() } })
+    }
+
+    /// What the address of the first byte is at least a multiple of.
+    pub const ALIGN: usize = 64;
 
     /// How many bytes.
     #[inline]
@@ -111,9 +135,10 @@ impl Mapping {
             "offset {offset} is outside of {} bytes",
             self.len()
         );
+        const { assert!(align_of::<T>() <= Mapping::ALIGN, "more alignment than a mapping has") };
         assert!(offset.is_multiple_of(align_of::<T>()), "offset {offset} is not aligned");
-        // SAFETY: inside of the mapping, as just checked. The mapping itself is page-aligned, so the offset's
-        // alignment is the address's.
+        // SAFETY: inside of the mapping, as just checked. The mapping itself begins at a multiple of `ALIGN`, so the
+        // offset's alignment is the address's.
         unsafe { self.as_ptr().add(offset) }.cast()
     }
 
@@ -130,6 +155,19 @@ impl Mapping {
         // SAFETY: `bytes` is readable, `to` is writable for as long, and the two cannot overlap: nothing else in this
         // process holds a slice of a `Mapping`.
         unsafe { copy::opaque(bytes.as_ptr(), to, bytes.len()) };
+    }
+
+    /// Zeroes `length` bytes at `offset`.
+    ///
+    /// # Panics
+    ///
+    /// When they do not lie inside.
+    pub(crate) fn fill(&self, offset: usize, length: usize) {
+        const ZEROES: [u8; 1024] = [0; 1024];
+        self.check(offset, length);
+        for done in (0..length).step_by(ZEROES.len()) {
+            self.copy_in(offset + done, &ZEROES[..ZEROES.len().min(length - done)]);
+        }
     }
 
     /// Copies from `offset` into `bytes`.

@@ -13,19 +13,32 @@
 //! | 24..32 | payload length |
 //! | 32..40 | pid namespace of the creator |
 //! | 40..64 | zero |
+//!
+//! A segment may also be a part of named memory, at a place that its user chose. There the first word is in one of these states:
+//!
+//! | first word | means | next |
+//! | --- | --- | --- |
+//! | the magic | made | – |
+//! | the identity of a living process | being made | the magic, by that process |
+//! | anything else | nothing is there, or its maker has died | an identity, by one exchange |
+//!
+//! Steps of `place`: (1) the word claimed, (2) everything written but the word, (3) the magic stored with Release. Whoever opens
+//! it reads the magic with Acquire, so what is seen at all is seen whole.
 
+use crate::SharedMemory;
 use crate::element::sealed::Stored;
 use crate::mapping::Mapping;
+use crate::shared_memory::Descriptor;
 use crate::sys;
 use memmap2::{MmapOptions, MmapRaw};
-use mp_core::{Handle, identity};
+use mp_core::{Handle, Identity, identity, step};
 use rustix::fs::SealFlags;
-use serde::{Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 /// Bytes before the payload.
 pub const HEADER: usize = 64;
@@ -61,7 +74,7 @@ impl Format {
     }
 }
 
-/// Anonymous shared memory of a fixed size.
+/// Shared memory of a fixed size: anonymous, or a part of named memory.
 ///
 /// Cloning shares it within this process; as an argument of a process, or in a message, it is the same memory there.
 #[derive(Clone)]
@@ -71,6 +84,8 @@ struct Inner {
     fd: Handle,
     map: Mapping,
     format: Format,
+    /// The named memory that it is a part of, and where.
+    place: Option<(SharedMemory, usize)>,
 }
 
 impl Segment {
@@ -86,7 +101,69 @@ impl Segment {
         sys::seal(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
         let map = Mapping::new(map(&fd, 0, total)?);
         write_header(&map, format, length as u64);
-        Ok(Segment(Arc::new(Inner { fd: Handle::from(fd), map, format })))
+        Ok(Segment(Arc::new(Inner { fd: Handle::from(fd), map, format, place: None })))
+    }
+
+    /// Makes a segment of `length` bytes at `offset` of named memory, which takes [`HEADER`] more; `build` fills the zeroed
+    /// bytes before anybody can open it.
+    ///
+    /// # Errors
+    ///
+    /// `AlreadyExists` when there is one, `ResourceBusy` while another process makes one there, `InvalidInput` when it
+    /// does not fit or `offset` is no multiple of 64; else what `build` says.
+    pub fn place(
+        memory: &SharedMemory,
+        offset: usize,
+        format: Format,
+        length: usize,
+        build: impl FnOnce(&Mapping) -> io::Result<()>,
+    ) -> io::Result<Segment> {
+        let total = HEADER.checked_add(length).ok_or(io::ErrorKind::OutOfMemory)?;
+        let map = Mapping::part(memory, offset, total).ok_or_else(|| misplaced(memory, offset, total))?;
+        claim(&map)?;
+        step!("shm.place", 1);
+        map.fill(HEADER, length);
+        let built = build(&map);
+        if let Err(error) = built {
+            map.atomic_u64(0).store(0, Release);
+            return Err(error);
+        }
+        map.copy_in(8, &header(format, length as u64)[8..]);
+        step!("shm.place", 2);
+        map.atomic_u64(0).store(MAGIC, Release);
+        step!("shm.place", 3);
+        Ok(Segment::part(memory, offset, map, format))
+    }
+
+    /// Opens the segment at `offset` of named memory, if it holds what `format` says.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` when nothing was made there (yet), `InvalidData` when it is something else.
+    pub fn open_at(memory: &SharedMemory, offset: usize, format: Format) -> io::Result<Segment> {
+        let head = Mapping::part(memory, offset, HEADER).ok_or_else(|| misplaced(memory, offset, HEADER))?;
+        if head.atomic_u64(0).load(Acquire) != MAGIC {
+            let text =
+                format!("nothing was made at offset {offset} of shared memory `{}` yet", memory.name());
+            return Err(io::Error::new(io::ErrorKind::NotFound, text));
+        }
+        let payload = usize::try_from(head.atomic_u64(24).load(Relaxed)).ok();
+        let total = payload.and_then(|payload| payload.checked_add(HEADER));
+        let map = total.and_then(|total| Mapping::part(memory, offset, total));
+        let map = map.ok_or_else(|| invalid("its size is not what its header says"))?;
+        check_header(&map, format, map.len())?;
+        Ok(Segment::part(memory, offset, map, format))
+    }
+
+    fn part(memory: &SharedMemory, offset: usize, map: Mapping, format: Format) -> Segment {
+        let fd = memory.handle().clone();
+        Segment(Arc::new(Inner { fd, map, format, place: Some((memory.clone(), offset)) }))
+    }
+
+    /// Whether it is a part of named memory.
+    #[must_use]
+    pub fn is_placed(&self) -> bool {
+        self.0.place.is_some()
     }
 
     /// Opens a segment that came from elsewhere, if it holds what `format` says.
@@ -107,7 +184,7 @@ impl Segment {
         }
         let map = Mapping::new(map(&fd, 0, size)?);
         check_header(&map, format, size)?;
-        Ok(Segment(Arc::new(Inner { fd: Handle::from(fd), map, format })))
+        Ok(Segment(Arc::new(Inner { fd: Handle::from(fd), map, format, place: None })))
     }
 
     /// How many bytes the payload has.
@@ -163,8 +240,13 @@ impl Segment {
         deserializer: D,
         format: Format,
     ) -> Result<Segment, D::Error> {
-        let fd = mp_core::handle::deserialize_fd(deserializer)?;
-        Segment::open(fd, format).map_err(serde::de::Error::custom)
+        match Received::deserialize(deserializer)? {
+            Received::Whole(fd) => Segment::open(fd.0, format),
+            Received::Part(memory, offset) => usize::try_from(offset)
+                .map_err(|_| invalid("its place is outside of the address space"))
+                .and_then(|offset| Segment::open_at(&memory, offset, format)),
+        }
+        .map_err(serde::de::Error::custom)
     }
 }
 
@@ -183,8 +265,56 @@ impl AsFd for Segment {
 
 impl Serialize for Segment {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.fd.serialize(serializer)
+        match &self.0.place {
+            None => Sent::Whole(&self.0.fd).serialize(serializer),
+            Some((memory, offset)) => Sent::Part(memory, *offset as u64).serialize(serializer),
+        }
     }
+}
+
+/// A segment in a message.
+#[derive(Serialize)]
+enum Sent<'a> {
+    Whole(&'a Handle),
+    Part(&'a SharedMemory, u64),
+}
+
+/// The same, as it arrives.
+#[derive(Deserialize)]
+enum Received {
+    Whole(Descriptor),
+    Part(SharedMemory, u64),
+}
+
+/// Makes this process the maker of the segment in `map`.
+fn claim(map: &Mapping) -> io::Result<()> {
+    let (word, me) = (map.atomic_u64(0), Identity::current().pack());
+    let mut now = word.load(Acquire);
+    loop {
+        if now == MAGIC {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "something was made there already"));
+        }
+        if now != 0 && Identity::packed_is_alive(now) {
+            return Err(io::Error::new(
+                io::ErrorKind::ResourceBusy,
+                "something is being made there just now",
+            ));
+        }
+        match word.compare_exchange(now, me, AcqRel, Acquire) {
+            Ok(_) => return Ok(()),
+            Err(found) => now = found,
+        }
+    }
+}
+
+fn misplaced(memory: &SharedMemory, offset: usize, total: usize) -> io::Error {
+    let text = format!(
+        "{total} bytes at offset {offset} of shared memory `{}`, which has {}: the offset is a multiple of {}, and all lie inside",
+        memory.name(),
+        memory.len(),
+        Mapping::ALIGN
+    );
+    io::Error::new(io::ErrorKind::InvalidInput, text)
 }
 
 pub(crate) fn invalid(what: &str) -> io::Error {

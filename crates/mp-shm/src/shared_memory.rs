@@ -468,21 +468,26 @@ impl Serialize for SharedMemory {
 
 impl<'de> Deserialize<'de> for SharedMemory {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<SharedMemory, D::Error> {
-        let (fd, name) = <(Received, String)>::deserialize(deserializer)?;
+        let (fd, name) = <(Descriptor, String)>::deserialize(deserializer)?;
         SharedMemory::received(fd.0, name).map_err(serde::de::Error::custom)
     }
 }
 
 /// A descriptor that came in a message.
-struct Received(OwnedFd);
+pub(crate) struct Descriptor(pub(crate) OwnedFd);
 
-impl<'de> Deserialize<'de> for Received {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Received, D::Error> {
-        mp_core::handle::deserialize_fd(deserializer).map(Received)
+impl<'de> Deserialize<'de> for Descriptor {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Descriptor, D::Error> {
+        mp_core::handle::deserialize_fd(deserializer).map(Descriptor)
     }
 }
 
 impl SharedMemory {
+    /// Its descriptor.
+    pub(crate) fn handle(&self) -> &Handle {
+        &self.0.fd
+    }
+
     fn received(fd: OwnedFd, name: String) -> io::Result<SharedMemory> {
         if plain(&name) != Some(&*name) || !names::is_named_memory(&fd)? {
             return Err(segment::invalid("it is no named segment"));

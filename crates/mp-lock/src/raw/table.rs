@@ -16,7 +16,8 @@
 //! Memory orderings: giving back is Release and taking is Acquire, so that what one owner did happens before what the
 //! next one does.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use super::sync::AtomicU64;
+use std::sync::atomic::Ordering;
 
 pub(crate) const FREE: u64 = 0;
 pub(crate) const ABSENT: u64 = u64::MAX;
@@ -38,6 +39,7 @@ impl<'a, F: Fn(usize) -> &'a AtomicU64> Table<F> {
     }
 
     /// Takes a free entry for `owner`, looking from `hint` on.
+    #[inline]
     pub(crate) fn take(&self, owner: u64, hint: usize) -> Option<usize> {
         let free = |place: &usize| (self.word)(*place).load(Ordering::Relaxed) == FREE;
         let around = (hint.min(self.len)..self.len).chain(0..hint.min(self.len));
@@ -45,6 +47,7 @@ impl<'a, F: Fn(usize) -> &'a AtomicU64> Table<F> {
     }
 
     /// Gives an entry back; false when it was not `owner`'s.
+    #[inline]
     pub(crate) fn give_back(&self, place: usize, owner: u64) -> bool {
         self.swap(place, owner, FREE)
     }
@@ -75,22 +78,14 @@ impl<'a, F: Fn(usize) -> &'a AtomicU64> Table<F> {
 
     /// Frees what the dead owned; how many entries that were. Each owner is asked after once.
     pub(crate) fn sweep(&self, alive: impl Fn(u64) -> bool) -> u32 {
-        let mut known: Vec<(u64, bool)> = Vec::new();
+        let mut known = Known::default();
         let mut freed = 0;
         for place in 0..self.len {
             let owner = (self.word)(place).load(Ordering::Acquire);
             if owner == FREE || owner == ABSENT {
                 continue;
             }
-            let lives = match known.iter().find(|(who, _)| *who == owner) {
-                Some((_, lives)) => *lives,
-                None => {
-                    let lives = alive(owner);
-                    known.push((owner, lives));
-                    lives
-                }
-            };
-            if !lives && self.swap(place, owner, FREE) {
+            if !known.lives(owner, &alive) && self.swap(place, owner, FREE) {
                 freed += 1;
             }
         }
@@ -98,7 +93,21 @@ impl<'a, F: Fn(usize) -> &'a AtomicU64> Table<F> {
     }
 }
 
-#[cfg(test)]
+/// Who lives, asked once for each.
+#[derive(Default)]
+pub(crate) struct Known(Vec<(u64, bool)>);
+
+impl Known {
+    pub(crate) fn lives(&mut self, owner: u64, alive: impl Fn(u64) -> bool) -> bool {
+        if let Some((_, lives)) = self.0.iter().find(|(who, _)| *who == owner) {
+            return *lives;
+        }
+        let lives = alive(owner);
+        self.0.push((owner, lives));
+        lives
+    }
+}
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 

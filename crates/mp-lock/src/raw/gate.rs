@@ -19,13 +19,13 @@
 //! Memory orderings: the truth is changed before the Release half of `open_*`'s read-modify-write, whose Acquire
 //! counterpart is `look`: who sees the new count sees the change.
 
-use mp_core::park;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use super::sync::{AtomicU32, Watch, wake};
+use std::sync::atomic::Ordering;
 
 const SLEEPERS: u32 = 1;
 const CHANGE: u32 = 2;
 
+/// The word.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Gate<'a>(pub(crate) &'a AtomicU32);
 
@@ -36,28 +36,29 @@ impl Gate<'_> {
         self.0.load(Ordering::Acquire) & !SLEEPERS
     }
 
-    /// Sleeps until a change after `seen`, at most `slice`. May return early.
-    pub(crate) fn sleep(self, seen: u32, slice: Duration) {
+    /// Sleeps until a change after `seen`, as long as `watch` lets it. May return early.
+    pub(crate) fn sleep(self, seen: u32, watch: &Watch) {
         let armed = seen | SLEEPERS;
         match self.0.compare_exchange(seen, armed, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => park::sleep(self.0, armed, slice),
-            Err(found) if found == armed => park::sleep(self.0, armed, slice),
+            Ok(_) => watch.sleep(self.0, armed),
+            Err(found) if found == armed => watch.sleep(self.0, armed),
             Err(_) => {}
         }
-    }
-
-    /// Waits a short while for `done` before a sleep; true when it came.
-    pub(crate) fn spin(done: impl FnMut() -> bool) -> bool {
-        park::Spin::default().until(u32::MAX, done)
     }
 
     /// Something has changed that concerns all.
     #[inline]
     pub(crate) fn open_all(self) {
-        let change = |word: u32| Some(word.wrapping_add(CHANGE) & !SLEEPERS);
-        let before = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, change);
-        if before.unwrap_or_else(|word| word) & SLEEPERS != 0 {
-            park::wake(self.0, u32::MAX);
+        let mut now = self.0.load(Ordering::Relaxed);
+        loop {
+            let next = now.wrapping_add(CHANGE) & !SLEEPERS;
+            match self.0.compare_exchange_weak(now, next, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => break,
+                Err(found) => now = found,
+            }
+        }
+        if now & SLEEPERS != 0 {
+            wake(self.0, u32::MAX);
         }
     }
 
@@ -72,12 +73,12 @@ impl Gate<'_> {
 
     #[cold]
     fn wake_some(self, word: u32, count: u32) {
-        if park::wake(self.0, count) >= usize::try_from(count).unwrap_or(usize::MAX) {
+        if wake(self.0, count) >= usize::try_from(count).unwrap_or(usize::MAX) {
             return;
         }
         let cleared = self.0.compare_exchange(word, word & !SLEEPERS, Ordering::AcqRel, Ordering::Relaxed);
         if cleared.is_ok() {
-            park::wake(self.0, u32::MAX);
+            wake(self.0, u32::MAX);
         }
     }
 }

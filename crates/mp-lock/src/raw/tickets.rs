@@ -1,0 +1,200 @@
+//! Who waits for a condition: each waiter holds a ticket, notifiers mark tickets, each waiter looks at its own.
+//!
+//! | ticket | becomes |
+//! | --- | --- |
+//! | free (owner 0, state none) | claimed, by an exchange of the owner |
+//! | claimed | waiting, by its owner's store of a fresh number |
+//! | waiting | marked, by a notifier's exchange; none, by its owner who is out of time |
+//! | marked | none, by its owner who returns |
+//! | none, claimed | free, by its owner |
+//! | any, its owner dead | claimed by a sweeper (exchange of the owner), who passes a mark on and frees it |
+//!
+//! Invariants:
+//! 1. Numbers are never used twice, so an exchange on a ticket means that very waiter.
+//! 2. A mark is passed on by marking another before the dead one's is taken away: a death in between wakes one too many,
+//!    never one too few.
+//! 3. Nobody waits for a waiter. No sleep is longer than a slice, and each slice a waiter passes on the marks of the dead.
+//! 4. Tickets from `used` on were never claimed, and nobody looks there. `used` grows before the ticket beyond it waits.
+//!
+//! Memory orderings: marks are AcqRel, looked for with Acquire. `used` grows before its owner gives the lock back that a notifier
+//! of his change has acquired; what the lock guards, the lock orders. A notifier without the lock may miss who is just enlisting, as
+//! he may come a moment earlier.
+
+use super::gate::Gate;
+use super::sync::{AtomicU32, AtomicU64, Watch};
+use super::table::Known;
+use std::sync::atomic::Ordering;
+
+const NONE: u64 = 0;
+const WAITING: u64 = 1;
+const MARKED: u64 = 2;
+const STATE: u64 = 3;
+
+/// A view of a condition's words: at most `most` tickets, of which `owner` and `state` give the two words each.
+pub(crate) struct Tickets<'a, O, S> {
+    pub(crate) gate: Gate<'a>,
+    /// The next number.
+    pub(crate) number: &'a AtomicU64,
+    pub(crate) used: &'a AtomicU32,
+    pub(crate) most: usize,
+    pub(crate) owner: O,
+    pub(crate) state: S,
+}
+
+impl<'a, O, S> Tickets<'a, O, S>
+where
+    O: Fn(usize) -> &'a AtomicU64,
+    S: Fn(usize) -> &'a AtomicU64,
+{
+    fn used(&self) -> usize {
+        usize::try_from(self.used.load(Ordering::Acquire)).unwrap_or(usize::MAX).min(self.most)
+    }
+
+    fn exchange(&self, place: usize, from: u64, to: u64) -> bool {
+        (self.state)(place).compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// Marks the ticket that waits longest; false when none waits.
+    fn mark_oldest(&self) -> bool {
+        loop {
+            let waiting = |place: usize| {
+                let ticket = (self.state)(place).load(Ordering::Acquire);
+                (ticket & STATE == WAITING).then_some((ticket, place))
+            };
+            let Some((ticket, place)) = (0..self.used()).filter_map(waiting).min() else { return false };
+            mp_core::step!("condition.notify", 1);
+            if self.exchange(place, ticket, ticket & !STATE | MARKED) {
+                return true;
+            }
+        }
+    }
+
+    /// Marks all that wait; whether there were any.
+    fn mark_all(&self) -> bool {
+        let mut any = false;
+        for place in 0..self.used() {
+            let ticket = (self.state)(place).load(Ordering::Acquire);
+            if ticket & STATE == WAITING {
+                mp_core::step!("condition.notify", 4);
+                any |= self.exchange(place, ticket, ticket & !STATE | MARKED);
+            }
+        }
+        any
+    }
+
+    /// Wakes `count` who wait, the longest first.
+    pub(crate) fn notify(&self, count: usize) {
+        let marked = match count {
+            0 => false,
+            usize::MAX => self.mark_all(),
+            _ => (0..count).take_while(|_| self.mark_oldest()).count() > 0,
+        };
+        mp_core::step!("condition.notify", 2);
+        if marked {
+            self.gate.open_all();
+        }
+        mp_core::step!("condition.notify", 3);
+    }
+
+    /// Takes a ticket that waits; `None` when all are taken.
+    pub(crate) fn enlist(&self, me: u64) -> Option<usize> {
+        let free = |place: &usize| {
+            let owner = (self.owner)(*place);
+            owner.load(Ordering::Relaxed) == 0
+                && owner.compare_exchange(0, me, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        };
+        let place = (0..self.most).find(free)?;
+        mp_core::step!("condition.wait", 1);
+        let beyond = u32::try_from(place + 1).unwrap_or(u32::MAX);
+        if self.used.load(Ordering::Relaxed) < beyond {
+            self.used.fetch_max(beyond, Ordering::AcqRel);
+        }
+        let number = self.number.fetch_add(1, Ordering::Relaxed);
+        (self.state)(place).store(number << 2 | WAITING, Ordering::Release);
+        mp_core::step!("condition.wait", 2);
+        Some(place)
+    }
+
+    /// Gives a ticket back.
+    pub(crate) fn free(&self, place: usize) {
+        (self.state)(place).store(NONE, Ordering::Release);
+        (self.owner)(place).store(0, Ordering::Release);
+    }
+
+    #[inline]
+    pub(crate) fn is_marked(&self, place: usize) -> bool {
+        (self.state)(place).load(Ordering::Acquire) & STATE == MARKED
+    }
+
+    /// Waits until the ticket is marked; false when the time is over.
+    pub(crate) fn await_mark(
+        &self,
+        place: usize,
+        me: u64,
+        mut watch: Watch,
+        alive: impl Fn(u64) -> bool,
+    ) -> bool {
+        loop {
+            let seen = self.gate.look();
+            let ticket = (self.state)(place).load(Ordering::Acquire);
+            if ticket & STATE == MARKED {
+                return true;
+            }
+            if watch.over() {
+                // Unless it was marked this very moment.
+                return !self.exchange(place, ticket, NONE);
+            }
+            if watch.look_due() && self.sweep(me, &alive) {
+                continue;
+            }
+            self.gate.sleep(seen, &watch);
+        }
+    }
+
+    /// Frees the tickets of the dead, passing on their marks; whether there were any.
+    pub(crate) fn sweep(&self, me: u64, alive: impl Fn(u64) -> bool) -> bool {
+        let mut known = Known::default();
+        let mut found = false;
+        for place in 0..self.used().max(self.claimed_beyond()) {
+            let owner = (self.owner)(place).load(Ordering::Acquire);
+            if owner == 0 || owner == me || known.lives(owner, &alive) {
+                continue;
+            }
+            let claim = (self.owner)(place).compare_exchange(owner, me, Ordering::AcqRel, Ordering::Relaxed);
+            if claim.is_ok() {
+                found = true;
+                self.bury(place);
+            }
+        }
+        found
+    }
+
+    /// One may have died between claiming a ticket and counting it as used.
+    fn claimed_beyond(&self) -> usize {
+        let used = self.used();
+        (used..self.most).take_while(|place| (self.owner)(*place).load(Ordering::Relaxed) != 0).count() + used
+    }
+
+    /// Frees a ticket that was a dead one's and is ours now.
+    fn bury(&self, place: usize) {
+        let ticket = (self.state)(place).load(Ordering::Acquire);
+        // Out of the running first, so that no notifier marks it any more; unless one just did.
+        let marked = match ticket & STATE {
+            WAITING => !self.exchange(place, ticket, NONE),
+            state => state == MARKED,
+        };
+        if marked {
+            mp_core::step!("condition.sweep", 1);
+            if self.mark_oldest() {
+                self.gate.open_all();
+            }
+            mp_core::step!("condition.sweep", 2);
+        }
+        self.free(place);
+    }
+
+    /// How many tickets are taken.
+    pub(crate) fn taken(&self) -> usize {
+        (0..self.used()).filter(|place| (self.owner)(*place).load(Ordering::Relaxed) != 0).count()
+    }
+}
