@@ -11,6 +11,7 @@
 //! | [`give`](mod@give) | handing a value to a child of [`std::process::Command`] |
 //! | [`identity`] | which process is this, and does it still live |
 //! | [`deadline`] | a time-out covers a whole operation, whatever interrupts it |
+//! | [`ends`] | the lifelines of this process, to let go of them before it waits for others at its end |
 //! | [`park`] | spinning, sleeping and waking across processes |
 //! | [`wait`](mod@wait) | waiting on many things at once |
 //! | [`step`](mod@step) | numbered steps where tests kill a process |
@@ -19,6 +20,7 @@
 pub mod step;
 
 pub mod deadline;
+pub mod ends;
 mod error;
 pub mod give;
 pub mod handle;

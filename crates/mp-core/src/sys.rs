@@ -32,6 +32,19 @@ pub(crate) fn poll_readable(fds: &[&OwnedFd], slice: Option<std::time::Duration>
     crate::park::sleep_on_fds(&fds, slice)
 }
 
+/// Makes the number of `place` another descriptor of what `file` is; what it was is closed.
+pub(crate) fn replace(file: BorrowedFd<'_>, place: BorrowedFd<'_>) -> io::Result<()> {
+    loop {
+        // SAFETY: both are open, and the number stays open all the time: whoever owns it closes it later as before.
+        let answer = unsafe { libc::dup3(file.as_raw_fd(), place.as_raw_fd(), libc::O_CLOEXEC) };
+        match io::Error::last_os_error() {
+            _ if answer >= 0 => return Ok(()),
+            error if error.kind() == io::ErrorKind::Interrupted => {}
+            error => return Err(error),
+        }
+    }
+}
+
 /// Ends or stops this process, here and now.
 pub(crate) fn signal_self(action: Action) {
     let signal = match action {

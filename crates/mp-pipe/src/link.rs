@@ -40,9 +40,11 @@ struct Shared {
 
 impl Link {
     pub(crate) fn new(socket: OwnedFd, inbox: Inbox) -> Link {
+        let socket = Arc::new(socket);
+        mp_core::ends::enter(&socket);
         Link(Arc::new(Shared {
             state: AtomicU8::new(HERE),
-            socket: Mutex::new(Some(Arc::new(socket))),
+            socket: Mutex::new(Some(socket)),
             inbox: Mutex::new(inbox),
             moved: OnceLock::new(),
         }))

@@ -105,12 +105,23 @@ fn reap_left(bell: &OwnedFd) {
 }
 
 /// At a normal end of this process: waits for all children that are not daemons. Daemons end by their lifelines.
+///
+/// One that is still there may wait for this process, through an end that nobody drops any more: it learns first that there will be
+/// nothing.
 extern "C" fn join_at_exit() {
     if OWNER.load(Relaxed) != process::id() {
         return;
     }
     let children: Vec<Arc<Child>> = registry().children.iter().filter_map(Weak::upgrade).collect();
-    for child in children.iter().filter(|child| !child.daemon && !child.released.load(Relaxed)) {
+    let waited_for = |child: &&Arc<Child>| {
+        !child.daemon && !child.released.load(Relaxed) && matches!(child.try_status(), Ok(None))
+    };
+    let children: Vec<&Arc<Child>> = children.iter().filter(waited_for).collect();
+    if !children.is_empty() {
+        // Without a descriptor left for it, the ends stay as they are.
+        let _ = mp_core::ends::shut_down();
+    }
+    for child in children {
         let _: io::Result<_> = child.wait(Deadline::NEVER);
     }
 }

@@ -30,6 +30,7 @@ pub(crate) struct End {
 
 impl End {
     pub(crate) fn new(core: Arc<Core>, socket: Handle) -> End {
+        mp_core::ends::enter(socket.shared());
         End { core, socket: Some(socket), polled: Arc::default() }
     }
 
