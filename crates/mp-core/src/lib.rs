@@ -13,7 +13,7 @@
 //! | [`deadline`] | a time-out covers a whole operation, whatever interrupts it |
 //! | [`ends`] | the lifelines of this process, to let go of them before it waits for others at its end |
 //! | [`park`] | spinning, sleeping and waking across processes |
-//! | [`wait`](mod@wait) | waiting on many things at once |
+//! | [`wait`](mod@wait) | waiting on many things at once; with the feature `async`, `ready` waits on one in a future |
 //! | [`step`](mod@step) | numbered steps where tests kill a process |
 
 #[doc(hidden)]
@@ -26,6 +26,8 @@ pub mod give;
 pub mod handle;
 pub mod identity;
 pub mod park;
+#[cfg(feature = "async")]
+mod ready;
 pub mod socket;
 mod sys;
 pub mod wait;
@@ -35,6 +37,8 @@ pub use deadline::Deadline;
 pub use give::{GiveError, TakeError, give, take};
 pub use handle::{Handle, Passed};
 pub use identity::Identity;
+#[cfg(feature = "async")]
+pub use ready::ready;
 pub use wait::{Readable, Waitable, wait};
 pub use wire::{DecodeError, EncodeError, Encoding, Message, decode, encode};
 
