@@ -3,6 +3,7 @@
 use crate::error::Panic;
 use crate::info::{self, Own};
 use crate::protocol::{self, Answer, Ending, HELLO, INLINE, MARK, Outcome, ReceiveError, Request};
+use crate::sys::descriptors;
 use crate::sys::lifeline;
 use crate::sys::process as sys;
 use crate::task::{Call, CallError, Reply};
@@ -124,6 +125,7 @@ fn exit(code: i32) -> ! {
 /// From here on this process belongs to its parent's request.
 fn run_child(socket: OwnedFd) -> ! {
     mp_core::step!("process.entry", 1);
+    descriptors::close_inherited();
     // Beside threads the environment must not be touched. The mark may stay: it names a socket that no other process will
     // find as its standard input.
     if sys::is_single_threaded() {
