@@ -4,6 +4,7 @@ use crate::error::SpawnError;
 use crate::launch;
 use crate::process::Process;
 use crate::settings::{Limit, Resource, Settings};
+use crate::start_method::StartMethod;
 use crate::streams::Stdio;
 use crate::task::{Routine, Task};
 use mp_core::wire;
@@ -11,15 +12,6 @@ use serde::{Serialize, de::DeserializeOwned};
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-/// How a process comes to be.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum StartMethod {
-    /// A fresh process that runs this very program again, up to `init()`. Safe with threads; nothing is inherited.
-    #[default]
-    Spawn,
-}
 
 /// Options of a process; made by [`Process::builder`].
 ///
@@ -38,7 +30,8 @@ pub enum StartMethod {
 pub struct Builder {
     pub(crate) name: Option<String>,
     pub(crate) daemon: bool,
-    pub(crate) start_method: StartMethod,
+    /// By default the program's.
+    pub(crate) start_method: Option<StartMethod>,
     pub(crate) clear_env: bool,
     /// A value, or nothing for a variable that is taken out.
     pub(crate) env: Vec<(OsString, Option<OsString>)>,
@@ -55,7 +48,7 @@ impl Default for Builder {
         Builder {
             name: None,
             daemon: false,
-            start_method: StartMethod::default(),
+            start_method: None,
             clear_env: false,
             env: Vec::new(),
             current_dir: None,
@@ -82,9 +75,9 @@ impl Builder {
         self
     }
 
-    /// How it comes to be.
+    /// How it comes to be; by default as [`set_start_method`](crate::set_start_method) says.
     pub fn start_method(mut self, method: StartMethod) -> Builder {
-        self.start_method = method;
+        self.start_method = Some(method);
         self
     }
 

@@ -1,6 +1,7 @@
 //! A started process, as everybody in the parent who has to do with it shares it.
 
 use crate::error::{JoinError, LastWords};
+use crate::exec::Started;
 use crate::protocol::{self, Ending, Outcome, ReceiveError};
 use crate::status::ExitStatus;
 use crate::streams::Tails;
@@ -29,16 +30,43 @@ pub(crate) struct Child {
     /// The parent's end of the handshake's socket; the result waits in it.
     pub(crate) socket: OwnedFd,
     /// Held open as long as this process lives; a daemon ends when it closes.
-    #[expect(dead_code, reason = "held, not read")]
     pub(crate) lifeline: Option<OwnedFd>,
     /// What is kept of its output.
     pub(crate) tails: Tails,
     pub(crate) status: Mutex<Option<ExitStatus>>,
     /// Not joined when this process ends.
     pub(crate) released: AtomicBool,
+    /// Not one of the program's children: its fork server.
+    pub(crate) hidden: AtomicBool,
 }
 
 impl Child {
+    /// A daemon where this process holds its lifeline.
+    pub(crate) fn new(started: Started, name: String, lifeline: Option<OwnedFd>, tails: Tails) -> Child {
+        let Started { pid, pidfd, socket } = started;
+        Child {
+            pid,
+            name,
+            daemon: lifeline.is_some(),
+            pidfd,
+            socket,
+            lifeline,
+            tails,
+            status: Mutex::new(None),
+            released: AtomicBool::new(false),
+            hidden: AtomicBool::new(false),
+        }
+    }
+
+    /// In a forked child of this process, which has copies of everything: lets go of what would keep this child from seeing
+    /// the end of its parent. The numbers stay taken, by nothing.
+    pub(crate) fn disown(&self) {
+        let fds = [Some(&self.socket), self.lifeline.as_ref()];
+        for fd in fds.into_iter().flatten() {
+            sys::blind(fd.as_fd());
+        }
+    }
+
     /// How it ended, if it has; reaps it then.
     pub(crate) fn try_status(&self) -> io::Result<Option<ExitStatus>> {
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);

@@ -2,31 +2,34 @@
 
 use crate::error::Panic;
 use crate::info::{self, Own};
-use crate::protocol::{self, Answer, Ending, HELLO, INLINE, MARK, Outcome, ReceiveError, Request};
-use crate::sys::descriptors;
+use crate::inherited;
+use crate::protocol::{self, Answer, Ending, HELLO, INLINE, Job, MARK, Outcome, ReceiveError, Request};
+use crate::start_method::{self, StartMethod};
 use crate::sys::lifeline;
 use crate::sys::process as sys;
-use crate::task::{Call, CallError, Reply};
+use crate::task::{Call, CallError, Reply, Routine};
+use crate::zygote;
 use mp_core::handle::Handles;
 use mp_core::socket::{self, Received, Until};
 use mp_core::wire::{self, Message};
-use mp_core::{Deadline, Encoding, Passed, park};
+use mp_core::{Deadline, Encoding, Handle, Passed, park};
 use rustix::net::RecvFlags;
 use serde::Serialize;
 use std::any::Any;
 use std::backtrace::Backtrace;
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
+use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 static INITIALIZED: AtomicBool = AtomicBool::new(false);
 /// The child's end of the handshake's socket.
-static SOCKET: OnceLock<OwnedFd> = OnceLock::new();
+static SOCKET: Mutex<Option<Arc<OwnedFd>>> = Mutex::new(None);
 
 /// How long the parent may take between messages; it is gone long before when it has died.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -124,30 +127,57 @@ fn exit(code: i32) -> ! {
 
 /// From here on this process belongs to its parent's request.
 fn run_child(socket: OwnedFd) -> ! {
-    mp_core::step!("process.entry", 1);
-    descriptors::close_inherited();
     // Beside threads the environment must not be touched. The mark may stay: it names a socket that no other process will
     // find as its standard input.
     if sys::is_single_threaded() {
         sys::remove_variable(MARK);
     }
-    let code = match prepare(&socket) {
-        Ok((call, args)) => {
-            let socket = SOCKET.get_or_init(|| socket);
-            let report = run(call, args);
-            mp_core::step!("process.entry", 5);
-            let code = send_report(socket, report);
-            mp_core::step!("process.entry", 6);
-            code
+    let mut post = Post { socket, forked: false };
+    loop {
+        match post.report_for_duty() {
+            Ok(Work::Call { call, warm_up, args }) => {
+                let Received { encoding, bytes, handles } = args;
+                exit(post.work(|| {
+                    if let Some(warm_up) = warm_up {
+                        // What it made stays; what it returned is nothing.
+                        let _ = warm_up.call_without_arguments();
+                    }
+                    call.call(encoding, Cow::Owned(bytes), handles)
+                }))
+            }
+            // The fork server comes out of there only as one of its own children.
+            Ok(Work::Serve(service)) => match zygote::serve(service) {
+                Ok(Some(socket)) => post = Post { socket, forked: true },
+                Ok(None) => exit(0),
+                Err(_) => exit(REFUSED),
+            },
+            Ok(Work::Closure) | Err(NotStarted::ParentGone) => exit(REFUSED),
+            Err(NotStarted::Refused(why)) => post.refuse(why),
         }
-        Err(NotStarted::ParentGone) => REFUSED,
+    }
+}
+
+/// A forked child of this process: does as it is told over `socket`, which is to run `function`.
+pub(crate) fn run_forked<R: Serialize + 'static>(socket: OwnedFd, function: impl FnOnce() -> R) -> ! {
+    let post = Post { socket, forked: true };
+    match post.report_for_duty() {
+        Ok(Work::Closure) => leave(post.work(|| Reply::of(&function()).map_err(CallError::Result))),
+        Ok(Work::Call { call, args, .. }) => {
+            let Received { encoding, bytes, handles } = args;
+            leave(post.work(|| call.call(encoding, Cow::Owned(bytes), handles)))
+        }
+        Ok(Work::Serve(_)) | Err(NotStarted::ParentGone) => leave(REFUSED),
         Err(NotStarted::Refused(why)) => {
-            // The parent may be gone as well; then nobody needs to know.
-            let _ = protocol::send(&socket, &Answer::Err(why), &until());
-            REFUSED
+            post.send_refusal(why);
+            leave(REFUSED)
         }
-    };
-    exit(code)
+    }
+}
+
+/// Ends a forked child: what it has written is flushed, but the exit hooks are the parent's.
+fn leave(code: i32) -> ! {
+    inherited::flush_stdout();
+    sys::exit_without_hooks(code)
 }
 
 fn until() -> Until<'static> {
@@ -177,40 +207,96 @@ impl From<socket::TransferError> for NotStarted {
     }
 }
 
-/// Everything up to the call: whatever fails here is the parent's `SpawnError`.
-fn prepare(socket: &OwnedFd) -> Result<(Call, Received), NotStarted> {
-    let request: Request = protocol::receive(socket, &until())?;
-    mp_core::step!("process.entry", 2);
-    let args = socket::receive(socket.as_fd(), &until())?;
-    mp_core::step!("process.entry", 3);
-    let refuse = |what: &str, error: &dyn std::fmt::Display| NotStarted::Refused(format!("{what}: {error}"));
-    let call = request.routine.resolve().map_err(|error| refuse("find the function", &error))?;
-    settle_in(request).map_err(|error| refuse("set up the process", &error))?;
-    protocol::send(socket, &Answer::Ok(()), &until())?;
-    mp_core::step!("process.entry", 4);
-    Ok((call, args))
+/// What a request comes to, once everything is in place.
+enum Work {
+    Call { call: Call, warm_up: Option<Call>, args: Received },
+    Closure,
+    Serve(zygote::Service),
+}
+
+/// The child's end of the handshake.
+struct Post {
+    socket: OwnedFd,
+    /// Whether this process was forked, and brings the parent a pidfd of itself.
+    forked: bool,
+}
+
+impl Post {
+    /// Everything up to the call: whatever fails here is the parent's `SpawnError`.
+    fn report_for_duty(&self) -> Result<Work, NotStarted> {
+        mp_core::step!("process.entry", 1);
+        let request: Request = protocol::receive(&self.socket, &until())?;
+        mp_core::step!("process.entry", 2);
+        let args = socket::receive(self.socket.as_fd(), &until())?;
+        mp_core::step!("process.entry", 3);
+        let work = settle_in(request, args)?;
+        protocol::send(&self.socket, &Answer::Runs(self.own_pidfd()), &until())?;
+        mp_core::step!("process.entry", 4);
+        Ok(work)
+    }
+
+    fn own_pidfd(&self) -> Option<Handle> {
+        // Without one the parent falls back on the pid.
+        self.forked.then(|| sys::own_pidfd().ok().map(Handle::from)).flatten()
+    }
+
+    fn send_refusal(&self, why: String) {
+        // The parent may be gone as well; then nobody needs to know.
+        let _ = protocol::send(&self.socket, &Answer::Refused(self.own_pidfd(), why), &until());
+    }
+
+    fn refuse(&self, why: String) -> ! {
+        self.send_refusal(why);
+        exit(REFUSED)
+    }
+
+    /// Runs the function, reports how it ended, and gives the exit code.
+    fn work(self, function: impl FnOnce() -> Result<Reply, CallError>) -> i32 {
+        let socket = Arc::new(self.socket);
+        // Locked by another thread only where this process was forked beside it: then a panic that aborts is not reported.
+        if let Ok(mut place) = SOCKET.try_lock() {
+            *place = Some(Arc::clone(&socket));
+        }
+        let report = run(function);
+        mp_core::step!("process.entry", 5);
+        let code = send_report(&socket, report);
+        mp_core::step!("process.entry", 6);
+        code
+    }
 }
 
 /// Makes this process what was asked for, before any of the user's code runs.
-fn settle_in(request: Request) -> io::Result<()> {
+fn settle_in(request: Request, args: Received) -> Result<Work, NotStarted> {
+    let refuse = |what: &str, error: &dyn std::fmt::Display| NotStarted::Refused(format!("{what}: {error}"));
+    let find = |routine: Routine| routine.resolve().map_err(|error| refuse("find the function", &error));
+    let set_up = |result: io::Result<()>| result.map_err(|error| refuse("set up the process", &error));
     let daemon = request.lifeline.is_some();
-    if let Some(line) = request.lifeline {
-        let line = std::sync::Arc::try_unwrap(line.into_shared()).or_else(|line| line.try_clone())?;
-        if !lifeline::arm(&line)? {
-            return Err(io::Error::other("the parent has ended"));
-        }
-        // Held until the end of this process.
-        std::mem::forget(line);
+    let line =
+        request.lifeline.map(armed).transpose().map_err(|error| refuse("set up the process", &error))?;
+    if let Some(inherited) = request.inherited {
+        set_up(inherited.apply())?;
     }
-    match request.stdin {
-        Some(stdin) => rustix::stdio::dup2_stdin(&stdin)?,
-        None => rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?,
-    }
+    set_up(stdin(request.stdin))?;
     // A name with a zero inside cannot show in `ps`; it is a name all the same.
-    if let Ok(shown) = std::ffi::CString::new(request.name.as_bytes()) {
-        rustix::thread::set_name(&shown)?;
+    if let Ok(shown) = CString::new(request.name.as_bytes()) {
+        set_up(rustix::thread::set_name(&shown).map_err(io::Error::from))?;
     }
-    request.settings.apply()?;
+    set_up(request.settings.apply())?;
+    start_method::set_start_method(StartMethod::from_number(request.start_method));
+    let work = match request.job {
+        Job::Serve(service) => {
+            let warm_up = service.warm_up.map(find).transpose()?;
+            let (orders, births) = (service.orders.into_shared(), service.births.into_shared());
+            let parent = request.parent;
+            return Ok(Work::Serve(zygote::Service { orders, births, warm_up, lifeline: line, parent }));
+        }
+        Job::Call { routine, warm_up } => {
+            Work::Call { call: find(routine)?, warm_up: warm_up.map(find).transpose()?, args }
+        }
+        Job::Closure => Work::Closure,
+    };
+    // Held until the end of this process.
+    std::mem::forget(line);
     info::introduce(Own {
         name: request.name,
         path: request.path,
@@ -218,19 +304,32 @@ fn settle_in(request: Request) -> io::Result<()> {
         parent: request.parent,
         parent_name: request.parent_name,
     });
+    Ok(work)
+}
+
+/// From here on this process ends when the other end of `line` is closed.
+fn armed(line: Handle) -> io::Result<OwnedFd> {
+    let line = Arc::try_unwrap(line.into_shared()).or_else(|line| line.try_clone())?;
+    if lifeline::arm(&line)? { Ok(line) } else { Err(io::Error::other("the parent has ended")) }
+}
+
+fn stdin(handle: Option<Handle>) -> io::Result<()> {
+    match handle {
+        Some(stdin) => rustix::stdio::dup2_stdin(&stdin)?,
+        None => rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?,
+    }
     Ok(())
 }
 
 /// Runs the function in this thread and says how it ended.
-fn run(call: Call, args: Received) -> Result<Reply, Failed> {
+fn run(function: impl FnOnce() -> Result<Reply, CallError>) -> Result<Reply, Failed> {
     RUNS_TASK.set(true);
     let previous = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
         previous(info);
         note_panic(info);
     }));
-    let Received { encoding, bytes, handles } = args;
-    match panic::catch_unwind(AssertUnwindSafe(|| call.call(encoding, Cow::Owned(bytes), handles))) {
+    match panic::catch_unwind(AssertUnwindSafe(function)) {
         Ok(Ok(reply)) => Ok(reply),
         Ok(Err(CallError::Arguments(error))) => Err(Failed::Arguments(error.to_string())),
         Ok(Err(CallError::Result(error))) => Err(Failed::Unencodable(error.to_string())),
@@ -261,9 +360,10 @@ fn note_panic(info: &PanicHookInfo<'_>) {
     }
     let location = info.location().map_or_else(|| "unknown".into(), ToString::to_string);
     let panic = Panic::new(text_of(info.payload()), location, Backtrace::force_capture().to_string());
-    match SOCKET.get() {
-        Some(socket) if aborts => drop(send_report(socket, Err(Failed::Panicked(panic)))),
-        _ => LAST_PANIC.set(Some(panic)),
+    let socket = SOCKET.try_lock().ok().filter(|_| aborts).and_then(|socket| socket.clone());
+    match socket {
+        Some(socket) => drop(send_report(&socket, Err(Failed::Panicked(panic)))),
+        None => LAST_PANIC.set(Some(panic)),
     }
 }
 

@@ -22,6 +22,8 @@ pub enum SpawnError {
     TimedOut,
     /// The process was reached and refused.
     Refused(String),
+    /// The fork server ended again and again before it had forked: most likely by what its warm-up function does.
+    ForkServer(ExitStatus),
     /// The arguments hold more handles than the kernel keeps in flight; raise RLIMIT_NOFILE.
     TooManyHandles,
     /// The system refused.
@@ -45,6 +47,11 @@ impl fmt::Display for SpawnError {
                 "the process did not reach `init()` in time and was killed; `init()` must be the first line of `main`",
             ),
             SpawnError::Refused(why) => write!(f, "the new process refused: {why}"),
+            SpawnError::ForkServer(status) => write!(
+                f,
+                "the fork server ended before it had forked, with {status}; look at its warm-up function, or start with \
+                 `StartMethod::Spawn`"
+            ),
             SpawnError::TooManyHandles => {
                 f.write_str("the arguments hold more handles than the kernel keeps in flight; raise RLIMIT_NOFILE")
             }

@@ -73,38 +73,58 @@ pub(crate) struct Own {
     pub(crate) parent_name: String,
 }
 
-static OWN: OnceLock<Own> = OnceLock::new();
+/// A forked child was told about itself after what it was copied from: the last link counts. Read without a lock, which a fork
+/// could leave locked for ever.
+#[derive(Debug)]
+struct Link {
+    own: Own,
+    /// Of the own children's names.
+    children: AtomicU32,
+    next: OnceLock<Box<Link>>,
+}
+
+static OWN: OnceLock<Box<Link>> = OnceLock::new();
+/// Of the first process's.
 static CHILDREN: AtomicU32 = AtomicU32::new(0);
 
+fn own() -> Option<&'static Link> {
+    let mut last = OWN.get()?;
+    while let Some(next) = last.next.get() {
+        last = next;
+    }
+    Some(last)
+}
+
+/// Once in the life of a process, by its entry.
 pub(crate) fn introduce(own: Own) {
-    // Once in the life of a child, by its entry.
-    let _ = OWN.set(own);
+    let place = self::own().map_or(&OWN, |link| &link.next);
+    let _ = place.set(Box::new(Link { own, children: AtomicU32::new(0), next: OnceLock::new() }));
 }
 
 pub(crate) fn own_name() -> &'static str {
-    OWN.get().map_or("MainProcess", |own| &own.name)
+    own().map_or("MainProcess", |link| &link.own.name)
 }
 
 /// The default name of the next child, and what stands in front of the numbers of its own children.
 pub(crate) fn next_name() -> (String, String) {
-    let number = CHILDREN.fetch_add(1, Ordering::Relaxed) + 1;
-    let path = OWN.get().map_or("", |own| &own.path);
+    let (children, path) = own().map_or((&CHILDREN, ""), |link| (&link.children, &link.own.path));
+    let number = children.fetch_add(1, Ordering::Relaxed) + 1;
     (format!("Process-{path}{number}"), format!("{path}{number}:"))
 }
 
 /// This process.
 #[must_use]
 pub fn current_process() -> ProcessInfo {
-    let daemon = OWN.get().is_some_and(|own| own.daemon);
+    let daemon = own().is_some_and(|link| link.own.daemon);
     ProcessInfo { name: own_name().into(), identity: Identity::current(), daemon, child: None }
 }
 
 /// The process that started this one with this crate; `None` in a program that was started otherwise.
 #[must_use]
 pub fn parent_process() -> Option<ProcessInfo> {
-    OWN.get().map(|own| ProcessInfo {
-        name: own.parent_name.clone(),
-        identity: own.parent,
+    own().map(|link| ProcessInfo {
+        name: link.own.parent_name.clone(),
+        identity: link.own.parent,
         daemon: false,
         child: None,
     })

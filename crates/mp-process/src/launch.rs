@@ -1,135 +1,253 @@
 //! The parent's side of a start. The protocol's table is in `protocol`.
 
-use crate::builder::{Builder, StartMethod};
+use crate::builder::Builder;
 use crate::child::Child;
 use crate::error::SpawnError;
-use crate::protocol::{self, Answer, MARK, ReceiveError, Request};
-use crate::status::ExitStatus;
+use crate::exec::{self, Started};
+use crate::forkserver;
+use crate::inherited::{self, Inherited};
+use crate::protocol::{self, Answer, Job, NotForked, ReceiveError, Request};
+use crate::start_method::{Fork, StartMethod, start_method};
 use crate::streams::{self, ChildStreams, OwnStreams};
 use crate::sys::process as sys;
 use crate::task::Routine;
 use crate::{entry, info, registry};
 use mp_core::socket::{self, TransferError, Until};
-use mp_core::wire::Message;
+use mp_core::wire::{self, Message};
 use mp_core::{Deadline, Handle, Identity};
 use rustix::net::SendFlags;
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
+use rustix::process::Signal;
+use serde::Serialize;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
-use std::process::{ChildStderr, ChildStdin, ChildStdout, Command};
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
-/// A started process with the pipes that were asked for.
+/// A started process with this process's ends of its streams.
 #[derive(Debug)]
 pub(crate) struct Launched {
     pub(crate) child: Arc<Child>,
-    pub(crate) stdin: Option<ChildStdin>,
-    pub(crate) stdout: Option<ChildStdout>,
-    pub(crate) stderr: Option<ChildStderr>,
+    pub(crate) streams: OwnStreams,
 }
 
 /// How long a child that has closed its socket may take to be seen dead.
-const DYING: Duration = Duration::from_secs(5);
+pub(crate) const DYING: Duration = Duration::from_secs(5);
 
+/// A start with everything that does not depend on how the process comes to be.
+pub(crate) struct Start<'a> {
+    builder: &'a Builder,
+    deadline: Deadline,
+    request: Request,
+    stdout: Option<OwnedFd>,
+    stderr: Option<OwnedFd>,
+    ours: OwnStreams,
+    /// This process's end.
+    lifeline: Option<OwnedFd>,
+}
+
+/// Starts a process that runs `routine` with `args`.
 pub(crate) fn launch(builder: &Builder, routine: Routine, args: Message<'_>) -> Result<Launched, SpawnError> {
-    if !entry::is_initialized() {
-        return Err(SpawnError::NotInitialized);
-    }
-    let StartMethod::Spawn = builder.start_method;
-    let deadline = Deadline::after(builder.handshake_timeout);
-    let (name, path) = info::next_name();
-    let name = builder.name.clone().unwrap_or(name);
-    let (ChildStreams { stdin, stdout, stderr }, own_streams) = streams::open(builder)?;
-    let (line_end, lifeline) = if builder.daemon { lifeline()? } else { (None, None) };
-    let request = Request {
-        routine,
-        name: name.clone(),
-        path,
-        parent: Identity::current(),
-        parent_name: info::own_name().into(),
-        lifeline: line_end,
-        stdin: stdin.map(Handle::from),
-        settings: builder.settings.clone(),
-    };
-    let Started { pid, pidfd, socket } = start(builder, stdout, stderr)?;
-    mp_core::step!("process.spawn", 1);
-    let daemon = builder.daemon;
-    let child = Child {
-        pid,
-        name,
-        daemon,
-        pidfd,
-        socket,
-        lifeline,
-        tails: own_streams.tails,
-        status: Mutex::new(None),
-        released: AtomicBool::new(false),
-    };
-    if let Err(error) = hand_over(&child, request, args, deadline) {
-        return Err(give_up(child, error));
-    }
-    mp_core::step!("process.spawn", 4);
-    let child = Arc::new(child);
+    let job = Job::Call { routine, warm_up: None };
+    let start = Start::new(builder, job, info::next_name())?;
+    let launched = match builder.start_method.unwrap_or_else(start_method) {
+        StartMethod::Spawn => start.by_exec(args),
+        StartMethod::ForkServer => start.by_fork_server(args),
+        // The child's own function comes with the request.
+        StartMethod::Fork(promise) => start.by_fork(args, promise, || ()),
+    }?;
+    registry::enter(&launched.child);
+    Ok(launched)
+}
+
+/// Forks this process to run `function`.
+pub(crate) fn fork<R: Serialize + 'static>(
+    builder: &Builder,
+    promise: Fork,
+    function: impl FnOnce() -> R,
+) -> Result<Launched, SpawnError> {
+    let start = Start::new(builder, Job::Closure, info::next_name())?;
+    let mut scratch = Vec::new();
+    let none = wire::encode(&(), &mut scratch).map_err(SpawnError::Encode)?;
+    let launched = start.by_fork(none, promise, function)?;
+    registry::enter(&launched.child);
+    Ok(launched)
+}
+
+/// Starts the fork server, which is no child that the program sees.
+pub(crate) fn fork_server(builder: &Builder, job: Job) -> Result<Arc<Child>, SpawnError> {
+    let start = Start::new(builder, job, (String::new(), String::new()))?;
+    let mut scratch = Vec::new();
+    let none = wire::encode(&(), &mut scratch).map_err(SpawnError::Encode)?;
+    let child = start.by_exec(none)?.child;
+    child.hidden.store(true, std::sync::atomic::Ordering::Relaxed);
     registry::enter(&child);
-    let OwnStreams { stdin, stdout, stderr, tails: _ } = own_streams;
-    Ok(Launched { child, stdin, stdout, stderr })
+    Ok(child)
 }
 
-struct Started {
-    pid: u32,
-    pidfd: OwnedFd,
-    socket: OwnedFd,
-}
-
-/// Starts this very program again. The handshake's socket is its standard input: so nothing has to run between fork and
-/// exec, and the start costs the same however large this process is.
-fn start(builder: &Builder, stdout: Option<OwnedFd>, stderr: Option<OwnedFd>) -> Result<Started, SpawnError> {
-    let (ours, theirs) = UnixStream::pair()?;
-    // Above the standard streams, also when those are closed here: the child's are put in place by number.
-    let ours = sys::above_streams(ours.into())?;
-    let theirs = sys::above_streams(theirs.into())?;
-    let inode = rustix::fs::fstat(&theirs).map_err(io::Error::from)?.st_ino;
-    let mut arguments = std::env::args_os();
-    // The link names the running image, also when its file was replaced or deleted meanwhile.
-    let mut command = Command::new("/proc/self/exe");
-    if let Some(own_name) = arguments.next() {
-        command.arg0(own_name);
-    }
-    command.args(arguments);
-    if builder.clear_env {
-        command.env_clear();
-    }
-    for (name, value) in &builder.env {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
+impl<'a> Start<'a> {
+    fn new(builder: &'a Builder, job: Job, (name, path): (String, String)) -> Result<Start<'a>, SpawnError> {
+        if !entry::is_initialized() {
+            return Err(SpawnError::NotInitialized);
+        }
+        let (ChildStreams { stdin, stdout, stderr }, ours) = streams::open(builder)?;
+        let (line_end, lifeline) = if builder.daemon { self::lifeline()? } else { (None, None) };
+        let request = Request {
+            job,
+            name: builder.name.clone().unwrap_or(name),
+            path,
+            parent: Identity::current(),
+            parent_name: info::own_name().into(),
+            lifeline: line_end,
+            stdin: stdin.map(Handle::from),
+            inherited: None,
+            settings: builder.settings.clone(),
+            start_method: start_method().number(),
         };
+        Ok(Start {
+            builder,
+            deadline: Deadline::after(builder.handshake_timeout),
+            request,
+            stdout,
+            stderr,
+            ours,
+            lifeline,
+        })
     }
-    command.env(MARK, inode.to_string());
-    if let Some(dir) = &builder.current_dir {
-        command.current_dir(dir);
-    }
-    let output = |fd: Option<OwnedFd>| fd.map_or_else(std::process::Stdio::inherit, Into::into);
-    command.stdin(theirs).stdout(output(stdout)).stderr(output(stderr));
-    // This process's buffers are not flushed before: nothing of them is inherited, and a thread that keeps standard output
-    // locked while it waits for this one must not make the two wait for each other.
-    let mut started = command.spawn()?;
-    let pid = started.id();
-    let raw = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(|| io::Error::other("no pid"))?;
-    // Nobody has waited for it, so the pid is still its own; unless somebody reaps every child.
-    match pidfd_open(raw, PidfdFlags::empty()) {
-        Ok(pidfd) => Ok(Started { pid, pidfd, socket: ours }),
-        Err(rustix::io::Errno::SRCH) => Err(SpawnError::Died(ExitStatus::Unknown)),
-        Err(error) => {
-            let _ = started.kill();
-            let _ = started.wait();
-            Err(io::Error::from(error).into())
+
+    fn by_exec(mut self, args: Message<'_>) -> Result<Launched, SpawnError> {
+        let started = exec::start(self.builder, self.stdout.as_ref(), self.stderr.as_ref())?;
+        mp_core::step!("process.spawn", 1);
+        let hello = protocol::hello(started.pid);
+        // A few bytes into an empty buffer: they never block, nor go in part.
+        let greeted = rustix::net::send(&started.socket, &hello, SendFlags::NOSIGNAL);
+        mp_core::step!("process.spawn", 2);
+        let child = self.child(started);
+        match greeted.map_err(TransferError::from) {
+            Ok(_) => self.finish(child, args),
+            Err(error) => Err(give_up(child, error.into())),
         }
     }
+
+    fn by_fork<R: Serialize + 'static>(
+        mut self,
+        args: Message<'_>,
+        promise: Fork,
+        function: impl FnOnce() -> R,
+    ) -> Result<Launched, SpawnError> {
+        self.request.inherited = Some(self.inherited(&exec::environment(&Builder::default()))?);
+        let (ours, theirs) = exec::sockets()?;
+        inherited::flush_stdout();
+        // Nothing of this crate is half changed in the child.
+        let held = (forkserver::hold(), registry::hold());
+        let Some(pid) = sys::fork(promise)? else {
+            drop(ours);
+            let (server, children) = held;
+            drop(server);
+            children.let_go();
+            entry::run_forked(theirs, function)
+        };
+        drop((held, theirs));
+        mp_core::step!("process.fork", 1);
+        // It waits for its request, so the pid is still its own; unless it was killed, and somebody reaps every child.
+        let pidfd = exec::open(pid)?.ok_or(SpawnError::Died(crate::ExitStatus::Unknown))?;
+        let child = self.child(Started { pid, pidfd, socket: ours });
+        self.finish(child, args)
+    }
+
+    fn by_fork_server(mut self, args: Message<'_>) -> Result<Launched, SpawnError> {
+        match forkserver::start(&mut self, &args) {
+            Ok(started) => {
+                args.handles.sent();
+                let child = Arc::new(self.child(started));
+                Ok(Launched { child, streams: self.ours })
+            }
+            Err(forkserver::Failed::Unfit(warm_up)) => {
+                self.request.inherited = None;
+                if let Job::Call { warm_up: place, .. } = &mut self.request.job {
+                    *place = warm_up;
+                }
+                self.by_exec(args)
+            }
+            Err(forkserver::Failed::Spawn(error)) => Err(error),
+        }
+    }
+
+    /// What an exec would hand on, for a process whose environment is `theirs` so far.
+    fn inherited(&self, theirs: &inherited::Environment) -> io::Result<Inherited> {
+        Inherited::new(
+            exec::environment(self.builder),
+            theirs,
+            self.builder.current_dir.as_deref(),
+            stream(self.stdout.as_ref(), io::stdout().as_fd()),
+            stream(self.stderr.as_ref(), io::stderr().as_fd()),
+        )
+    }
+
+    /// Makes the request one for a child of a fork server, whose environment is `theirs`.
+    pub(crate) fn complete(&mut self, theirs: &inherited::Environment) -> io::Result<()> {
+        self.request.inherited = Some(self.inherited(theirs)?);
+        self.request.settings = self.builder.settings.completed();
+        Ok(())
+    }
+
+    pub(crate) const fn deadline(&self) -> Deadline {
+        self.deadline
+    }
+
+    /// The rest of the handshake, and a pidfd if the child has brought one.
+    pub(crate) fn hand_over(
+        &self,
+        socket: &OwnedFd,
+        gone: Option<BorrowedFd<'_>>,
+        args: &Message<'_>,
+    ) -> Result<Option<OwnedFd>, Failure> {
+        let until = Until { deadline: self.deadline, gone };
+        let told = match self.tell(socket, args, &until) {
+            Err(error @ (TransferError::TimedOut | TransferError::TooManyHandles)) => {
+                return Err(error.into());
+            }
+            told => told,
+        };
+        // A child that refused before it had everything has said why; only then is a broken socket the reason.
+        match (protocol::receive::<Answer>(socket, &until), told) {
+            (Ok(Answer::Refused(_, why)), _) => Err(Failure::Refused(why)),
+            (Ok(Answer::NotForked(why)), _) => Err(Failure::NotForked(why)),
+            (_, Err(error)) => Err(error.into()),
+            (Ok(Answer::Runs(pidfd)), Ok(())) => {
+                Ok(pidfd.and_then(|pidfd| Arc::try_unwrap(pidfd.into_shared()).ok()))
+            }
+            (Err(error), Ok(())) => Err(error.into()),
+        }
+    }
+
+    fn tell(&self, socket: &OwnedFd, args: &Message<'_>, until: &Until<'_>) -> Result<(), TransferError> {
+        protocol::send(socket, &self.request, until)?;
+        let fds: Vec<_> = args.handles.fds().collect();
+        socket::send_parts(socket.as_fd(), socket::Header::of(args), args.bytes, &fds, until)?;
+        mp_core::step!("process.spawn", 3);
+        Ok(())
+    }
+
+    fn finish(self, child: Child, args: Message<'_>) -> Result<Launched, SpawnError> {
+        match self.hand_over(&child.socket, Some(child.pidfd.as_fd()), &args) {
+            Ok(_) => {
+                mp_core::step!("process.spawn", 4);
+                args.handles.sent();
+                Ok(Launched { child: Arc::new(child), streams: self.ours })
+            }
+            Err(failure) => Err(give_up(child, failure)),
+        }
+    }
+
+    fn child(&mut self, started: Started) -> Child {
+        let tails = std::mem::take(&mut self.ours.tails);
+        Child::new(started, self.request.name.clone(), self.lifeline.take(), tails)
+    }
+}
+
+/// The child's standard output or error: its own, or this process's, which is a null stream there when it is closed here.
+fn stream(own: Option<&OwnedFd>, inherited: BorrowedFd<'_>) -> Option<Handle> {
+    own.map_or(inherited, AsFd::as_fd).try_clone_to_owned().ok().map(Handle::from)
 }
 
 /// A line that only this process holds, and its end for the child.
@@ -139,9 +257,31 @@ fn lifeline() -> io::Result<(Option<Handle>, Option<OwnedFd>)> {
 }
 
 /// Why the handshake failed.
-enum Failure {
+#[derive(Debug)]
+pub(crate) enum Failure {
     Transfer(TransferError),
     Refused(String),
+    NotForked(NotForked),
+}
+
+impl Failure {
+    /// Whether the other side has closed its end.
+    pub(crate) const fn is_end(&self) -> bool {
+        matches!(self, Failure::Transfer(TransferError::Closed | TransferError::Gone))
+    }
+
+    pub(crate) fn into_error(self) -> SpawnError {
+        match self {
+            Failure::Refused(why) => SpawnError::Refused(why),
+            Failure::Transfer(TransferError::Closed) => SpawnError::Refused(
+                "it has closed its standard input, so it did not reach `init()`, which must be the first line of `main`"
+                    .into(),
+            ),
+            Failure::Transfer(error) => error.into(),
+            Failure::NotForked(NotForked::System(error)) => io::Error::from_raw_os_error(error).into(),
+            Failure::NotForked(NotForked::Unfit) => io::Error::from(io::ErrorKind::Unsupported).into(),
+        }
+    }
 }
 
 impl From<TransferError> for Failure {
@@ -159,52 +299,13 @@ impl From<ReceiveError> for Failure {
     }
 }
 
-fn hand_over(child: &Child, request: Request, args: Message<'_>, deadline: Deadline) -> Result<(), Failure> {
-    let until = Until { deadline, gone: Some(child.pidfd.as_fd()) };
-    let told = match tell(child, request, &args, &until) {
-        Err(error @ (TransferError::TimedOut | TransferError::TooManyHandles)) => return Err(error.into()),
-        told => told,
-    };
-    // A child that refused before it had everything has said why; only then is a broken socket the reason.
-    match (protocol::receive::<Answer>(&child.socket, &until), told) {
-        (Ok(Err(why)), _) => Err(Failure::Refused(why)),
-        (_, Err(error)) => Err(error.into()),
-        (answer, Ok(())) => {
-            answer?.map_err(Failure::Refused)?;
-            args.handles.sent();
-            Ok(())
-        }
-    }
-}
-
-fn tell(child: &Child, request: Request, args: &Message<'_>, until: &Until<'_>) -> Result<(), TransferError> {
-    // A few bytes into an empty buffer: they never block, nor go in part.
-    rustix::net::send(&child.socket, &protocol::hello(child.pid), SendFlags::NOSIGNAL)?;
-    mp_core::step!("process.spawn", 2);
-    protocol::send(&child.socket, &request, until)?;
-    // The child's ends of lifeline and input are its own now.
-    drop(request);
-    let fds: Vec<_> = args.handles.fds().collect();
-    socket::send_parts(child.socket.as_fd(), socket::Header::of(args), args.bytes, &fds, until)?;
-    mp_core::step!("process.spawn", 3);
-    Ok(())
-}
-
 /// The handshake failed: whatever the child is, it is ended and reaped, and what it died of is the error.
-fn give_up(child: Child, failure: Failure) -> SpawnError {
-    let closed = matches!(failure, Failure::Transfer(TransferError::Closed | TransferError::Gone));
-    let own_death = if closed { child.wait(Deadline::after(DYING)).ok().flatten() } else { None };
+pub(crate) fn give_up(child: Child, failure: Failure) -> SpawnError {
+    let own_death = if failure.is_end() { child.wait(Deadline::after(DYING)).ok().flatten() } else { None };
     let _ = child.signal(Signal::KILL);
     // A killed process ends at once, unless the kernel itself is busy with it: then it is reaped in the background.
     if !matches!(child.wait(Deadline::after(DYING)), Ok(Some(_))) {
         registry::leave(Arc::new(child));
     }
-    match (failure, own_death) {
-        (_, Some(status)) => SpawnError::Died(status),
-        (Failure::Refused(why), None) => SpawnError::Refused(why),
-        (Failure::Transfer(TransferError::Closed), None) => SpawnError::Refused(
-            "it has closed its standard input, so it did not reach `init()`, which must be the first line of `main`".into(),
-        ),
-        (Failure::Transfer(error), None) => error.into(),
-    }
+    own_death.map_or_else(|| failure.into_error(), SpawnError::Died)
 }

@@ -92,8 +92,6 @@
 //! - **`init()` is the first line of `main`.** What stands before it runs in every child as well. Without it no process starts:
 //!   [`SpawnError::NotInitialized`] says so, in the child too, so there is never a chain of processes.
 //! - **Arguments of the command line** are the same in the child, and its `main` comes up to `init()` with them.
-//! - **Descriptors without CLOEXEC** are not passed on: the child closes what it finds open above the standard streams. What it shall have
-//!   is an argument: [`Passed`].
 //! - **Statics are not shared.** A static that the child changes is unchanged here, and what `main` set here is not set there.
 //! - **A plain `fork`** (by another library, without exec) copies the lifelines of daemons: they end once the copy has ended too.
 //! - **A piped standard output that nobody reads** fills up, and the child blocks. [`join`](Process::join) reads and forgets what comes
@@ -127,7 +125,10 @@ mod builder;
 mod child;
 mod entry;
 mod error;
+mod exec;
+mod forkserver;
 mod info;
+mod inherited;
 mod launch;
 mod process;
 mod protocol;
@@ -135,17 +136,21 @@ mod registry;
 mod remote_error;
 mod scope;
 mod settings;
+mod standing;
+mod start_method;
 mod status;
 mod streams;
 mod sys;
 mod tail;
 mod task;
+mod zygote;
 
-pub use builder::{Builder, StartMethod};
+pub use builder::Builder;
 pub use entry::init;
 #[doc(hidden)]
 pub use entry::init_before_main;
 pub use error::{JoinError, LastWords, Panic, SpawnError};
+pub use forkserver::ForkServer;
 pub use info::{ProcessInfo, active_children, cpu_count, current_process, parent_process};
 pub use mp_core::{
     DecodeError, EncodeError, GiveError, Passed, Readable, TakeError, Waitable, give, take, wait,
@@ -154,6 +159,7 @@ pub use process::{JoinTimeoutError, Process, Running};
 pub use remote_error::RemoteError;
 pub use scope::{Scope, scope};
 pub use settings::{Limit, Resource};
+pub use start_method::{Fork, StartMethod, set_start_method, start_method};
 pub use status::ExitStatus;
 pub use streams::Stdio;
 pub use task::Task;

@@ -6,6 +6,7 @@ use crate::error::{JoinError, SpawnError};
 use crate::launch::Launched;
 use crate::registry;
 use crate::status::ExitStatus;
+use crate::streams::OwnStreams;
 use crate::task::Task;
 use mp_core::{Deadline, Waitable, park};
 use rustix::process::Signal;
@@ -106,7 +107,7 @@ impl Process<()> {
 
 impl<R> Process<R> {
     pub(crate) fn new(launched: Launched) -> Process<R> {
-        let Launched { child, stdin, stdout, stderr } = launched;
+        let Launched { child, streams: OwnStreams { stdin, stdout, stderr, tails: _ } } = launched;
         Process { child: Some(child), stdin, stdout, stderr, result: PhantomData }
     }
 

@@ -9,12 +9,16 @@
 //! | `process.spawn:4` | has the [`Answer`]: the start is done | has answered (`process.entry:4`), runs the function |
 //! | | | has run it (`process.entry:5`), has sent [`Outcome`] and what belongs to it (`process.entry:6`), exits |
 //!
+//! A child that is forked, by the fork server or by this process, needs no hello: nobody but it can have its socket. The request and
+//! the arguments wait there before it exists, and its answer brings a pidfd of itself. Everything else is the same.
+//!
 //! Each side polls the socket: the parent together with the child's pidfd and a deadline, so a child that dies, stops or is another
 //! program is an error in bounded time; the child reads end-of-file when its parent has died.
 //!
 //! No report blocks the child: what does not fit the socket's buffer (a large result, a long backtrace) goes through an anonymous
 //! file, so a parent may wait for the end first and read afterwards, and a pidfd that is only polled becomes readable.
 
+use crate::inherited::Inherited;
 use crate::settings::Settings;
 use crate::task::Routine;
 use mp_core::socket::{self, Received, TransferError, Until};
@@ -50,7 +54,7 @@ pub(crate) fn meant(hello: [u8; HELLO]) -> Option<u32> {
 /// What the child shall be; the arguments follow as a frame of their own.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Request {
-    pub(crate) routine: Routine,
+    pub(crate) job: Job,
     pub(crate) name: String,
     /// In front of the numbers of the child's own children.
     pub(crate) path: String,
@@ -59,11 +63,55 @@ pub(crate) struct Request {
     /// For a daemon: ends the child when the other end is closed.
     pub(crate) lifeline: Option<Handle>,
     pub(crate) stdin: Option<Handle>,
+    /// What an exec would have put in place.
+    pub(crate) inherited: Option<Inherited>,
     pub(crate) settings: Settings,
+    /// What the child's own children are started by.
+    pub(crate) start_method: u8,
 }
 
-/// Whether the child runs the function.
-pub(crate) type Answer = Result<(), String>;
+/// What the child shall do.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Job {
+    /// Run a function.
+    Call {
+        routine: Routine,
+        /// A function to be run before: the fork server's, where there is none that could have run it.
+        warm_up: Option<Routine>,
+    },
+    /// Run the closure that a forked child has in its memory.
+    Closure,
+    /// Be the fork server.
+    Serve(Service),
+}
+
+/// What the fork server needs.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Service {
+    /// Where orders come from.
+    pub(crate) orders: Handle,
+    /// The words in which the children's pids are left.
+    pub(crate) births: Handle,
+    pub(crate) warm_up: Option<Routine>,
+}
+
+/// Whether the child runs the function, and a pidfd of the child where the parent has none.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Answer {
+    Runs(Option<Handle>),
+    Refused(Option<Handle>, String),
+    /// From the fork server: there is no child.
+    NotForked(NotForked),
+}
+
+/// Why the fork server could not fork.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum NotForked {
+    /// It cannot: its warm-up function has left threads behind, or the kernel lacks what it takes.
+    Unfit,
+    /// This error of the system.
+    System(i32),
+}
 
 /// How the function ended. What belongs to it follows as a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -41,6 +41,26 @@ fn registry() -> MutexGuard<'static, Registry> {
     registry
 }
 
+/// Keeps the registry whole over a fork of this process.
+pub(crate) fn hold() -> Held {
+    Held(REGISTRY.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// The registry, locked over a fork.
+pub(crate) struct Held(MutexGuard<'static, Registry>);
+
+impl Held {
+    /// In the forked child: none of the parent's children are its own, and none of them shall miss the parent's end because a
+    /// copy of a line to it is here.
+    pub(crate) fn let_go(mut self) {
+        let registry = std::mem::take(&mut *self.0);
+        for child in registry.children.iter().filter_map(Weak::upgrade) {
+            child.disown();
+        }
+        self.0.owner = process::id();
+    }
+}
+
 /// Notes a child that was started.
 pub(crate) fn enter(child: &Arc<Child>) {
     static AT_EXIT: Once = Once::new();
@@ -54,7 +74,8 @@ pub(crate) fn enter(child: &Arc<Child>) {
 /// The children that have not ended.
 pub(crate) fn active() -> Vec<Arc<Child>> {
     let all: Vec<Arc<Child>> = registry().children.iter().filter_map(Weak::upgrade).collect();
-    all.into_iter().filter(|child| matches!(child.try_status(), Ok(None))).collect()
+    let counts = |child: &Arc<Child>| !child.hidden.load(Relaxed) && matches!(child.try_status(), Ok(None));
+    all.into_iter().filter(counts).collect()
 }
 
 /// The handle of `child` was dropped: from now on it is reaped in the background.

@@ -102,12 +102,18 @@ where
     // nothing to duplicate. A value of it exists: this trampoline's address comes from a caller that held one.
     let function = unsafe { NonNull::<F>::dangling().read() };
     let args = wire::decode(encoding, bytes, handles).map_err(CallError::Arguments)?;
-    let result = function.call(args);
-    let mut scratch = Vec::new();
-    let message = wire::encode(&result, &mut scratch).map_err(CallError::Result)?;
-    let (encoding, handles) = (message.encoding, message.handles);
-    let bytes = if scratch.is_empty() { own_bytes(&result) } else { scratch };
-    Ok(Reply { encoding, bytes, handles })
+    Reply::of(&function.call(args)).map_err(CallError::Result)
+}
+
+impl Reply {
+    /// The encoded `result`.
+    pub(crate) fn of<R: Serialize + 'static>(result: &R) -> Result<Reply, EncodeError> {
+        let mut scratch = Vec::new();
+        let message = wire::encode(result, &mut scratch)?;
+        let (encoding, handles) = (message.encoding, message.handles);
+        let bytes = if scratch.is_empty() { own_bytes(result) } else { scratch };
+        Ok(Reply { encoding, bytes, handles })
+    }
 }
 
 /// The bytes of a result that needed no scratch: encoded again, which for such types is a copy.
@@ -189,5 +195,12 @@ impl Call {
         handles: Vec<OwnedFd>,
     ) -> Result<Reply, CallError> {
         (self.0)(encoding, bytes, handles)
+    }
+
+    /// As [`call`](Call::call) for a function without arguments, whose result does not matter.
+    pub(crate) fn call_without_arguments(&self) -> Result<Reply, CallError> {
+        let mut scratch = Vec::new();
+        let none = wire::encode(&(), &mut scratch).map_err(CallError::Result)?;
+        self.call(none.encoding, Cow::Borrowed(none.bytes), Vec::new())
     }
 }

@@ -2,10 +2,12 @@
 
 #![expect(unsafe_code, reason = "atexit, the environment before threads exist, SIGPIPE, an ioctl on a pidfd")]
 
+use crate::start_method::Fork;
 use crate::status::ExitStatus;
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::MemfdFlags;
-use rustix::process::{WaitId, WaitIdOptions};
+use rustix::process::{PidfdFlags, WaitId, WaitIdOptions, pidfd_open};
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -17,6 +19,30 @@ pub(crate) fn at_exit(hook: extern "C" fn()) {
     let answer = unsafe { libc::atexit(hook) };
     // Fails only without memory for one entry: then nobody is joined at exit.
     debug_assert_eq!(answer, 0, "atexit");
+}
+
+/// Ends this process without running what was registered for its end.
+pub(crate) fn exit_without_hooks(code: i32) -> ! {
+    // SAFETY: ends the process; no destructor, hook or handler runs.
+    unsafe { libc::_exit(code) }
+}
+
+/// Forks this process: its pid in the parent, nothing in the child.
+#[expect(clippy::disallowed_methods, reason = "the one door")]
+pub(crate) fn fork(_: Fork) -> io::Result<Option<u32>> {
+    // SAFETY: who made the promise answers for what the child does beside the threads that it does not have.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        pid => Ok(u32::try_from(pid).ok().filter(|&pid| pid != 0)),
+    }
+}
+
+/// Makes `fd` a null device, whoever owns it: what it was is let go, and its number stays taken.
+pub(crate) fn blind(fd: BorrowedFd<'_>) {
+    let Ok(null) = File::options().read(true).write(true).open("/dev/null") else { return };
+    // SAFETY: both are open. What the owner does with a null device harms nobody.
+    let answer = unsafe { libc::dup3(null.as_raw_fd(), fd.as_raw_fd(), libc::O_CLOEXEC) };
+    debug_assert!(answer >= 0, "dup3");
 }
 
 /// Whether no thread but the first exists. Unknown counts as no.
@@ -41,6 +67,26 @@ pub(crate) fn is_own_pid(pid: u32) -> bool {
 pub(crate) fn remove_variable(name: &str) {
     // SAFETY: the caller has seen that no other thread exists that could read the environment, and none starts meanwhile.
     unsafe { std::env::remove_var(name) };
+}
+
+/// Makes the environment just these variables; only where [`is_single_threaded`].
+#[expect(clippy::disallowed_methods, reason = "the one door")]
+pub(crate) fn replace_environment(variables: &[(OsString, OsString)]) {
+    // A name that could not be set could not have been read either.
+    let settable = |name: &OsString| !name.is_empty() && !name.as_encoded_bytes()[1..].contains(&b'=');
+    for (name, _) in std::env::vars_os().filter(|(name, _)| settable(name)) {
+        // SAFETY: no other thread exists that could read the environment: the caller's promise.
+        unsafe { std::env::remove_var(name) };
+    }
+    for (name, value) in variables.iter().filter(|(name, _)| settable(name)) {
+        // SAFETY: as above.
+        unsafe { std::env::set_var(name, value) };
+    }
+}
+
+/// A pidfd of this process.
+pub(crate) fn own_pidfd() -> io::Result<OwnedFd> {
+    Ok(pidfd_open(rustix::process::getpid(), PidfdFlags::empty())?)
 }
 
 /// What the standard library does before `main`, for a process that is taken over before that.
@@ -102,18 +148,28 @@ fn remembered(pidfd: &OwnedFd) -> ExitStatus {
     // Its removal and the record of its status follow each other; the pidfd hangs up when both are done.
     let mut polled = [PollFd::new(pidfd, PollFlags::empty())];
     let _ = mp_core::park::poll_once(&mut polled, Some(std::time::Duration::from_millis(100)));
-    let mut info = PidfdInfo { mask: EXIT, ..PidfdInfo::default() };
-    // SAFETY: `info` is a `struct pidfd_info` of the size that the number of the call names; the kernel writes no more.
-    let answer = unsafe { libc::ioctl(pidfd.as_raw_fd(), PIDFD_GET_INFO, ptr::from_mut(&mut info)) };
-    if answer != 0 || info.mask & EXIT == 0 {
-        return ExitStatus::Unknown;
-    }
+    let Some(info) = info(pidfd, EXIT) else { return ExitStatus::Unknown };
     let code = info.exit_code;
     if libc::WIFSIGNALED(code) {
         ExitStatus::Signal { number: libc::WTERMSIG(code), core: libc::WCOREDUMP(code) }
     } else {
         ExitStatus::Code(libc::WEXITSTATUS(code))
     }
+}
+
+/// The control group of the process behind `pidfd`, as a kernel from 6.13 on names it; zero where it does not.
+pub(crate) fn control_group(pidfd: &OwnedFd) -> u64 {
+    /// `PIDFD_INFO_CGROUPID`: the control group is asked for, and is there.
+    const CGROUP: u64 = 1 << 2;
+    info(pidfd, CGROUP).map_or(0, |info| info.cgroup)
+}
+
+/// What the kernel says of a process, if it knows what is `asked` for.
+fn info(pidfd: &OwnedFd, asked: u64) -> Option<PidfdInfo> {
+    let mut info = PidfdInfo { mask: asked, ..PidfdInfo::default() };
+    // SAFETY: `info` is a `struct pidfd_info` of the size that the number of the call names; the kernel writes no more.
+    let answer = unsafe { libc::ioctl(pidfd.as_raw_fd(), PIDFD_GET_INFO, ptr::from_mut(&mut info)) };
+    (answer == 0 && info.mask & asked != 0).then_some(info)
 }
 
 /// `_IOWR(0xFF, 11, struct pidfd_info)`.
@@ -148,6 +204,13 @@ pub(crate) fn above_streams(fd: OwnedFd) -> io::Result<OwnedFd> {
 pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     let (reader, writer) = io::pipe()?;
     Ok((above_streams(reader.into())?, above_streams(writer.into())?))
+}
+
+/// From here on what is written to standard output and error is swallowed.
+pub(crate) fn silence_streams() -> io::Result<()> {
+    let null = File::options().write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stdout(&null)?;
+    Ok(rustix::stdio::dup2_stderr(&null)?)
 }
 
 /// What the standard library does before `main`: standard streams that are closed lead nowhere.

@@ -1,0 +1,87 @@
+//! What a fork server cannot give its children when the program has changed it since: credentials, capabilities, filters of
+//! system calls, namespaces, root directory, control group, session.
+//!
+//! They are compared, not carried: a program that has given up a right gets a new fork server, which never had it.
+
+use crate::sys::process as sys;
+use rustix::fs::{Mode, OFlags};
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+
+/// The lines of `/proc/thread-self/status` that count. `NSpid` would as well, but holds the thread's own number.
+const LINES: [&str; 12] = [
+    "Uid:",
+    "Gid:",
+    "Groups:",
+    "NSpgid:",
+    "NSsid:",
+    "CapInh:",
+    "CapPrm:",
+    "CapEff:",
+    "CapBnd:",
+    "CapAmb:",
+    "NoNewPrivs:",
+    "Seccomp",
+];
+
+const NAMESPACES: [&str; 7] = ["cgroup", "ipc", "mnt", "net", "pid_for_children", "user", "uts"];
+
+/// How this thread stands in the system.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Standing {
+    status: String,
+    namespaces: Vec<Vec<u8>>,
+    root: (u64, u64),
+    control_group: u64,
+}
+
+/// Descriptors that make looking cheap.
+#[derive(Debug)]
+pub(crate) struct Observer {
+    own: OwnedFd,
+    namespaces: OwnedFd,
+}
+
+impl Observer {
+    pub(crate) fn new() -> io::Result<Observer> {
+        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Observer {
+            own: sys::own_pidfd()?,
+            namespaces: rustix::fs::open("/proc/self/ns", flags, Mode::empty())?,
+        })
+    }
+
+    /// How the calling thread stands now; namespaces are those of the first thread.
+    pub(crate) fn look(&self) -> io::Result<Standing> {
+        let status = fs::read_to_string("/proc/thread-self/status")?;
+        let counts = |line: &&str| LINES.iter().any(|start| line.starts_with(start));
+        let root = rustix::fs::stat("/")?;
+        let namespace = |name: &&str| {
+            rustix::fs::readlinkat(&self.namespaces, *name, Vec::with_capacity(64))
+                .map_or_else(|_| Vec::new(), |link| link.into_bytes())
+        };
+        Ok(Standing {
+            status: status.lines().filter(counts).collect(),
+            namespaces: NAMESPACES.iter().map(namespace).collect(),
+            root: (root.st_dev, root.st_ino),
+            control_group: sys::control_group(&self.own),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_not_changed_is_equal() {
+        let observer = Observer::new().unwrap();
+        let first = observer.look().unwrap();
+        assert_eq!(first, observer.look().unwrap());
+        for line in LINES {
+            assert!(first.status.contains(line), "{line}: {}", first.status);
+        }
+        assert!(first.namespaces.iter().all(|link| !link.is_empty()));
+    }
+}
