@@ -1,8 +1,10 @@
 //! Elements in a row that several processes share.
 
+use crate::bell;
 use crate::element::Element;
 use crate::error::during;
-use crate::segment::{Format, HEADER, Segment};
+use crate::pages::Pages;
+use crate::segment::{self, Format, HEADER, Segment};
 use crate::slot::Slot;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::iter::FusedIterator;
@@ -46,7 +48,7 @@ pub struct Array<T: Element> {
 }
 
 impl<T: Element> Array<T> {
-    const FORMAT: Format = Format::element::<T>(*b"ARRY", 1);
+    const FORMAT: Format = Format::element::<T>(*b"ARRY", 2);
 
     /// Makes an array of `len` elements in new shared memory, all zero (`false`, `'\0'`).
     ///
@@ -54,12 +56,41 @@ impl<T: Element> Array<T> {
     ///
     /// When there is not that much memory (now, not by a signal later), or no descriptor left.
     pub fn new(len: usize) -> io::Result<Array<T>> {
-        let segment = len
-            .checked_mul(size_of::<T>())
-            .ok_or_else(|| io::ErrorKind::OutOfMemory.into())
-            .and_then(|bytes| Segment::create(Self::FORMAT, bytes));
+        Array::made_by(Segment::create, len)
+    }
+
+    /// Makes an array of `len` zeroed elements, in huge pages where there are some: good for many megabytes that are read here
+    /// and there. [`pages`](Array::pages) tells whether there were.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Array::new); that there are no huge pages is no error.
+    pub fn with_huge_pages(len: usize) -> io::Result<Array<T>> {
+        Array::made_by(Segment::create_huge, len)
+    }
+
+    fn made_by(make: fn(Format, usize) -> io::Result<Segment>, len: usize) -> io::Result<Array<T>> {
+        let bytes = len.checked_mul(size_of::<T>()).ok_or_else(|| io::ErrorKind::OutOfMemory.into());
+        let segment = bytes.and_then(|bytes| make(Self::FORMAT, bytes));
         let segment = during(segment, || format!("make a shared array of {len} elements"))?;
         Ok(Array { segment, range: 0..len, element: PhantomData })
+    }
+
+    /// Which pages lie under it; see [`with_huge_pages`](Array::with_huge_pages).
+    #[must_use]
+    pub fn pages(&self) -> Pages {
+        self.segment.pages()
+    }
+
+    /// Maps every page of the whole array into this process now, where it would otherwise be mapped when it is first touched.
+    ///
+    /// The memory itself is there from the start; this spares the first access of each page a page fault, in this process.
+    ///
+    /// # Errors
+    ///
+    /// When there is no memory for the page tables.
+    pub fn prefault(&self) -> io::Result<()> {
+        during(self.segment.prefault(), || "prefault a shared array".into())
     }
 
     /// Makes an array with these elements in new shared memory.
@@ -95,7 +126,8 @@ impl<T: Element> Array<T> {
 
     #[inline]
     fn slot(&self, index: usize) -> Slot<'_, T> {
-        Slot::in_map(self.segment.map(), self.offset(index))
+        let bell = segment::bell(self.range.start + index);
+        Slot::with_bell(self.segment.map(), self.offset(index), bell)
     }
 
     /// Reads the element at `index`; `None` beyond the end.
@@ -151,6 +183,7 @@ impl<T: Element> Array<T> {
     pub fn copy_in(&self, start: usize, elements: &[T]) {
         self.check(start, elements.len());
         self.segment.map().copy_in(self.offset(start), bytemuck::cast_slice(elements));
+        self.changed_in_bulk();
     }
 
     /// Reads elements from index `start` on until `out` is full, at the speed of `memcpy` and not in one step.
@@ -164,9 +197,17 @@ impl<T: Element> Array<T> {
         T::copy_out(self.segment.map(), self.offset(start), out);
     }
 
-    /// Writes `value` to every element, one after the other.
+    /// Writes `value` to every element, one after the other: each is old or new, never half.
     pub fn fill(&self, value: T) {
-        (0..self.len()).for_each(|index| self.slot(index).set(value));
+        (0..self.len()).for_each(|index| self.slot(index).fill(value));
+        self.changed_in_bulk();
+    }
+
+    /// Wakes whoever waits for an element of the whole array: which of them have changed is not worth telling apart.
+    fn changed_in_bulk(&self) {
+        let bells: [_; segment::BELL_COUNT] =
+            std::array::from_fn(|index| self.segment.map().atomic_u32(segment::bell(index)));
+        bell::changed_in_bulk(&bells);
     }
 
     /// A part of the array: the same memory, and an array of its own right, which can be sent to another process.

@@ -6,7 +6,7 @@
 use crate::mapping::Mapping;
 use bytemuck::NoUninit;
 use std::fmt;
-use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::Ordering::{Release, SeqCst};
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64};
 
 /// A type that a [`Value`](crate::Value) or an [`Array`](crate::Array) may hold: `i8` to `i64`, `u8` to `u64`, `isize`,
@@ -38,6 +38,8 @@ pub(crate) mod sealed {
         fn at(map: &Mapping, offset: usize) -> &Self::Atomic;
         fn load(place: &Self::Atomic) -> Self;
         fn store(place: &Self::Atomic, word: Self);
+        /// In order after what was written before, but not after what is read: a fence follows the last of them.
+        fn store_one_of_many(place: &Self::Atomic, word: Self);
         fn swap(place: &Self::Atomic, word: Self) -> Self;
         fn compare_exchange(place: &Self::Atomic, current: Self, new: Self) -> Result<Self, Self>;
         fn add(place: &Self::Atomic, word: Self) -> Self;
@@ -108,6 +110,8 @@ macro_rules! words {
             fn load(place: &$atomic) -> $word { place.load(SeqCst) }
             #[inline]
             fn store(place: &$atomic, word: $word) { place.store(word, SeqCst); }
+            #[inline]
+            fn store_one_of_many(place: &$atomic, word: $word) { place.store(word, Release); }
             #[inline]
             fn swap(place: &$atomic, word: $word) -> $word { place.swap(word, SeqCst) }
             #[inline]

@@ -21,10 +21,11 @@
 use crate::element::sealed::Stored;
 use crate::error::during;
 use crate::mapping::Mapping;
+use crate::pages::{self, Huge, Pages};
 use crate::segment::{self, Format, HEADER, invalid};
 use crate::sys;
 use bytemuck::Pod;
-use memmap2::{Advice, MmapMut, MmapOptions};
+use memmap2::MmapOptions;
 use mp_core::{Handle, step};
 use rustix::fs::SealFlags;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -64,6 +65,7 @@ pub struct Frozen<T: Pod> {
     fd: Handle,
     map: Arc<Mapping>,
     len: usize,
+    pages: Pages,
     element: PhantomData<T>,
 }
 
@@ -77,7 +79,7 @@ impl<T: Pod> Frozen<T> {
         let write = || {
             let (fd, _) = make::<T>(elements.len())?;
             // Written through the descriptor: there is no writable mapping at any time.
-            write_at(&fd, bytemuck::cast_slice(elements), HEADER as u64)?;
+            sys::write_at(&fd, bytemuck::cast_slice(elements), HEADER as u64)?;
             step!("shm.freeze", 1);
             sys::seal(&fd, SEALS | SealFlags::SEAL)?;
             step!("shm.freeze", 2);
@@ -103,15 +105,31 @@ impl<T: Pod> Frozen<T> {
             return Err(invalid("it is not sealed against writing"));
         }
         // From here on neither size nor bytes can change, so what is checked stays true.
-        let size =
-            usize::try_from(sys::size(&fd)?).map_err(|_| invalid("it is larger than the address space"))?;
-        if size < HEADER || !(size - HEADER).is_multiple_of(size_of::<T>()) {
+        let size = segment::size_of_file(&fd)?;
+        let map = Mapping::new(MmapOptions::new().len(size).map_raw_read_only(&fd)?);
+        let payload = segment::check_format(&map, format::<T>())?;
+        pages::check_size(&fd, size, payload + HEADER)?;
+        if !payload.is_multiple_of(size_of::<T>()) {
             return Err(invalid("its size does not fit its elements"));
         }
-        let map = Mapping::new(MmapOptions::new().len(size).map_raw_read_only(&fd)?);
-        segment::check_header(&map, format::<T>(), size)?;
-        let len = (size - HEADER) / size_of::<T>();
-        Ok(Frozen { fd: Handle::from(fd), map: Arc::new(map), len, element: PhantomData })
+        let (map, pages) = segment::laid_out(&fd, map, false)?;
+        let len = payload / size_of::<T>();
+        Ok(Frozen { fd: Handle::from(fd), map: Arc::new(map), len, pages, element: PhantomData })
+    }
+
+    /// Maps every page into this process now, where it would otherwise be mapped when it is first touched.
+    ///
+    /// # Errors
+    ///
+    /// When there is no memory for the page tables.
+    pub fn prefault(&self) -> io::Result<()> {
+        during(self.map.prefault(), || "prefault a frozen slice".into())
+    }
+
+    /// Which pages lie under it; see [`FrozenWriter::with_huge_pages`].
+    #[must_use]
+    pub fn pages(&self) -> Pages {
+        self.pages
     }
 }
 
@@ -135,7 +153,8 @@ impl<T: Pod> AsRef<[T]> for Frozen<T> {
 
 impl<T: Pod> Clone for Frozen<T> {
     fn clone(&self) -> Frozen<T> {
-        Frozen { fd: self.fd.clone(), map: Arc::clone(&self.map), len: self.len, element: PhantomData }
+        let Frozen { fd, map, len, pages, element } = self;
+        Frozen { fd: fd.clone(), map: Arc::clone(map), len: *len, pages: *pages, element: *element }
     }
 }
 
@@ -177,7 +196,8 @@ impl<'de, T: Pod> Deserialize<'de> for Frozen<T> {
 /// ```
 pub struct FrozenWriter<T: Pod> {
     fd: OwnedFd,
-    map: MmapMut,
+    map: Mapping,
+    len: usize,
     element: PhantomData<T>,
 }
 
@@ -190,13 +210,39 @@ impl<T: Pod> FrozenWriter<T> {
     pub fn new(len: usize) -> io::Result<FrozenWriter<T>> {
         let make = || {
             let (fd, size) = make::<T>(len)?;
-            // SAFETY: nobody else has the descriptor, so nobody else writes to the file or truncates it.
-            let map = unsafe { MmapOptions::new().len(size).map_mut(&fd) }?;
+            let map = Mapping::new(segment::map(&fd, 0, size)?);
             // A child that another thread forks meanwhile would otherwise keep a writable mapping, and the seal away.
-            map.advise(Advice::DontFork)?;
-            Ok(FrozenWriter { fd, map, element: PhantomData })
+            map.keep_from_forks()?;
+            Ok(FrozenWriter { fd, map, len, element: PhantomData })
         };
         during(make(), || format!("make room for {len} elements to freeze"))
+    }
+
+    /// Makes room for `len` elements, in huge pages where there are some: good for many megabytes that are read here and
+    /// there. [`Frozen::pages`] tells whether there were.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](FrozenWriter::new); that there are no huge pages is no error.
+    pub fn with_huge_pages(len: usize) -> io::Result<FrozenWriter<T>> {
+        let make = || {
+            let (payload, size) = sizes::<T>(len)?;
+            let Huge { fd, map, pages } = pages::make("mp-frozen", size)?;
+            map.keep_from_forks()?;
+            segment::write_header(&map, format::<T>(), payload as u64);
+            segment::write_pages(&map, pages);
+            Ok(FrozenWriter { fd, map, len, element: PhantomData })
+        };
+        during(make(), || format!("make room for {len} elements to freeze, in huge pages"))
+    }
+
+    /// Maps every page into this process now, where it would otherwise be mapped when it is first written.
+    ///
+    /// # Errors
+    ///
+    /// When there is no memory for the page tables.
+    pub fn prefault(&self) -> io::Result<()> {
+        during(self.map.prefault(), || "prefault memory to freeze".into())
     }
 
     /// Freezes what was written.
@@ -206,7 +252,7 @@ impl<T: Pod> FrozenWriter<T> {
     /// When no descriptor or address space is left.
     pub fn freeze(self) -> io::Result<Frozen<T>> {
         let freeze = || {
-            let FrozenWriter { fd, map, element: _ } = self;
+            let FrozenWriter { fd, map, len: _, element: _ } = self;
             step!("shm.freeze", 3);
             drop(map);
             step!("shm.freeze", 4);
@@ -222,19 +268,29 @@ impl<T: Pod> FrozenWriter<T> {
     }
 }
 
+impl<T: Pod> FrozenWriter<T> {
+    #[inline]
+    fn start(&self) -> *mut T {
+        self.map.as_ptr().wrapping_add(HEADER).cast()
+    }
+}
+
 impl<T: Pod> Deref for FrozenWriter<T> {
     type Target = [T];
 
     #[inline]
     fn deref(&self) -> &[T] {
-        bytemuck::cast_slice(&self.map[HEADER..])
+        // SAFETY: the file has room for `len` elements behind the header and is mapped whole; aligned by invariant 3; any pattern
+        // is a valid `Pod`. Nobody else has the descriptor or the mapping, and only `deref_mut` writes.
+        unsafe { std::slice::from_raw_parts(self.start(), self.len) }
     }
 }
 
 impl<T: Pod> DerefMut for FrozenWriter<T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut [T] {
-        bytemuck::cast_slice_mut(&mut self.map[HEADER..])
+        // SAFETY: as in `deref`, and `&mut self` makes it the only slice.
+        unsafe { std::slice::from_raw_parts_mut(self.start(), self.len) }
     }
 }
 
@@ -244,17 +300,23 @@ impl<T: Pod> fmt::Debug for FrozenWriter<T> {
     }
 }
 
-/// A file for `len` elements, header written, the rest zero and really there; and its size.
-fn make<T: Pod>(len: usize) -> io::Result<(OwnedFd, usize)> {
+/// The sizes of `len` elements and of the file that holds them.
+fn sizes<T: Pod>(len: usize) -> io::Result<(usize, usize)> {
     const {
         assert!(size_of::<T>() > 0, "elements without a size cannot be frozen");
         assert!(align_of::<T>() <= HEADER, "elements aligned to more than 64 bytes cannot be frozen");
     }
     let payload = len.checked_mul(size_of::<T>()).ok_or(io::ErrorKind::OutOfMemory)?;
     let size = payload.checked_add(HEADER).ok_or(io::ErrorKind::OutOfMemory)?;
+    Ok((payload, size))
+}
+
+/// A file for `len` elements, header written, the rest zero and really there; and its size.
+fn make<T: Pod>(len: usize) -> io::Result<(OwnedFd, usize)> {
+    let (payload, size) = sizes::<T>(len)?;
     let fd = sys::create("mp-frozen")?;
     sys::allocate(&fd, 0, size as u64)?;
-    write_at(&fd, &segment::header(format::<T>(), payload as u64), 0)?;
+    sys::write_at(&fd, &segment::header(format::<T>(), payload as u64), 0)?;
     Ok((fd, size))
 }
 
@@ -270,23 +332,11 @@ fn sealed_copy(from: &OwnedFd) -> io::Result<OwnedFd> {
         if read == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        write_at(&to, &buffer[..read], done)?;
+        sys::write_at(&to, &buffer[..read], done)?;
         done += read as u64;
     }
     sys::seal(&to, SEALS | SealFlags::SEAL)?;
     Ok(to)
-}
-
-fn write_at(fd: &OwnedFd, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
-    while !bytes.is_empty() {
-        let written = rustix::io::retry_on_intr(|| rustix::io::pwrite(fd, bytes, offset))?;
-        if written == 0 {
-            return Err(io::ErrorKind::WriteZero.into());
-        }
-        bytes = &bytes[written..];
-        offset += written as u64;
-    }
-    Ok(())
 }
 
 /// What stands in the header: which number type it is, or the alignment of another type.

@@ -126,12 +126,15 @@
 //! sealed, so whoever may open its name must be trusted not to truncate it.
 
 mod array;
+mod bell;
 mod element;
 mod error;
 mod frozen;
 mod growable;
+mod list;
 mod mapping;
 mod named_error;
+mod pages;
 mod segment;
 mod shared_memory;
 mod slot;
@@ -141,11 +144,13 @@ mod value;
 pub use array::{Array, Iter};
 pub use element::{Bits, Element, Number};
 pub use frozen::{Frozen, FrozenWriter};
+pub use list::{Item, ItemError, SetError, ShareableList};
 #[doc(inline)]
 pub use mp_core::give::{GiveError, TakeError, give, take};
 #[doc(inline)]
 pub use mp_core::{DecodeError, EncodeError};
 pub use named_error::{CreateError, OpenError};
+pub use pages::Pages;
 pub use shared_memory::{SharedMemory, reap};
 pub use slot::Slot;
 pub use value::Value;

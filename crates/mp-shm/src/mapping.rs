@@ -8,8 +8,14 @@
 use crate::SharedMemory;
 use ::shared_memory::Shmem;
 use memmap2::MmapRaw;
-use std::fmt;
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
+use std::os::fd::OwnedFd;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64};
+use std::{fmt, io, ptr};
+
+/// `madvise(2)`, since Linux 6.1; not in `rustix`.
+const MADV_COLLAPSE: libc::c_int = 25;
 
 /// A view of mapped bytes that other processes may write at any time.
 ///
@@ -35,6 +41,25 @@ enum Owner {
     Part {
         _of: SharedMemory,
     },
+    Aligned {
+        _range: Range,
+    },
+}
+
+/// A range of addresses that is unmapped when dropped.
+struct Range {
+    start: *mut u8,
+    length: usize,
+}
+
+impl Drop for Range {
+    fn drop(&mut self) {
+        if self.length > 0 {
+            // SAFETY: whoever made the range had just mapped it, and hands out nothing that outlives it.
+            let done = unsafe { munmap(self.start.cast(), self.length) };
+            debug_assert!(done.is_ok(), "munmap: {done:?}");
+        }
+    }
 }
 
 // SAFETY: the bytes may be accessed by any thread and process at any time anyway, and every access here is made for that;
@@ -50,6 +75,7 @@ impl fmt::Debug for Owner {
             Owner::Anonymous { .. } => "Anonymous",
             Owner::Named { .. } => "Named",
             Owner::Part { .. } => "Part",
+            Owner::Aligned { .. } => "Aligned",
         })
     }
 }
@@ -95,6 +121,84 @@ impl Mapping {
 
     /// What the address of the first byte is at least a multiple of.
     pub const ALIGN: usize = 64;
+
+    /// Maps the first `length` bytes of a file at a multiple of `alignment`, a power of two and a multiple of the page size.
+    pub(crate) fn aligned(
+        fd: &OwnedFd,
+        length: usize,
+        alignment: usize,
+        writable: bool,
+    ) -> io::Result<Mapping> {
+        let page = rustix::param::page_size();
+        let mapped = length.checked_next_multiple_of(page).ok_or(io::ErrorKind::OutOfMemory)?;
+        let room = mapped.checked_add(alignment).ok_or(io::ErrorKind::OutOfMemory)?;
+        // A reservation holds the addresses until the file is laid over an aligned part of it.
+        // SAFETY: a fresh mapping at an address of the kernel's choice touches nothing that exists.
+        let reserved = unsafe {
+            mmap_anonymous(ptr::null_mut(), room, ProtFlags::empty(), MapFlags::PRIVATE | MapFlags::NORESERVE)
+        }?;
+        let reserved = Range { start: reserved.cast(), length: room };
+        let head = reserved.start.align_offset(alignment);
+        let start = reserved.start.wrapping_add(head);
+        let access = if writable { ProtFlags::READ | ProtFlags::WRITE } else { ProtFlags::READ };
+        // SAFETY: `head < alignment`, so these addresses lie in the reservation, which is ours alone.
+        unsafe { mmap(start.cast(), mapped, access, MapFlags::SHARED | MapFlags::FIXED, fd, 0) }?;
+        // What stands around it goes back; the middle belongs to the mapping from here on.
+        let tail = start.wrapping_add(mapped);
+        drop(Range { start: tail, length: room - head - mapped });
+        drop(Range { start: reserved.start, length: head });
+        std::mem::forget(reserved);
+        Ok(Mapping { start, length, _owner: Owner::Aligned { _range: Range { start, length: mapped } } })
+    }
+
+    /// Maps every page into this process now, where it would otherwise be mapped when it is first touched.
+    pub(crate) fn prefault(&self) -> io::Result<()> {
+        match self.populate() {
+            // The kernel is older than 5.14, or the mapping is for reading only.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {}
+            other => return other,
+        }
+        let page = rustix::param::page_size();
+        for offset in (0..self.len()).step_by(page) {
+            self.atomic_u8(offset).load(Relaxed);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn populate(&self) -> io::Result<()> {
+        // SAFETY: faulting pages in changes nothing of what they hold.
+        unsafe { self.advise(Advice::LinuxPopulateWrite) }
+    }
+
+    /// Exchanges ordinary pages for huge ones, as many as the kernel finds.
+    pub(crate) fn collapse(&self) -> io::Result<()> {
+        // SAFETY: the range is this mapping; the same bytes lie in other pages afterwards.
+        match unsafe { libc::madvise(self.start.cast(), self.length, MADV_COLLAPSE) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    pub(crate) fn advise_huge(&self) -> io::Result<()> {
+        // SAFETY: a wish for the size of pages changes nothing of what they hold.
+        unsafe { self.advise(Advice::LinuxHugepage) }
+    }
+
+    /// Keeps the mapping out of children that are forked from now on.
+    pub(crate) fn keep_from_forks(&self) -> io::Result<()> {
+        // SAFETY: nothing changes in this process; in a forked child there is no `Mapping` that anybody uses.
+        unsafe { self.advise(Advice::LinuxDontFork) }
+    }
+
+    /// # Safety
+    ///
+    /// The advice must leave the contents as they are.
+    unsafe fn advise(&self, advice: Advice) -> io::Result<()> {
+        // SAFETY: the range is this mapping, and the caller vouches for the advice.
+        let advised =
+            rustix::io::retry_on_intr(|| unsafe { madvise(self.start.cast(), self.length, advice) });
+        Ok(advised?)
+    }
 
     /// How many bytes.
     #[inline]
@@ -296,6 +400,30 @@ mod tests {
             map.append_to(7, length, &mut appended);
             assert_eq!(appended[2..], bytes);
         }
+    }
+
+    #[test]
+    fn an_aligned_mapping_is_one_and_leaves_nothing_around_it() {
+        let fd = crate::sys::create("mp-aligned").unwrap();
+        crate::sys::allocate(&fd, 0, 10_000).unwrap();
+        let before = std::fs::read_to_string("/proc/self/maps").unwrap().matches("memfd:mp-aligned").count();
+        let map = Mapping::aligned(&fd, 10_000, 1 << 21, true).unwrap();
+        assert!(map.as_ptr().addr().is_multiple_of(1 << 21));
+        map.copy_in(9_995, b"bytes");
+        map.prefault().unwrap();
+        let mut seen = [0; 5];
+        rustix::io::pread(&fd, &mut seen, 9_995).unwrap();
+        assert_eq!(&seen, b"bytes");
+        drop(map);
+        let after = std::fs::read_to_string("/proc/self/maps").unwrap().matches("memfd:mp-aligned").count();
+        assert_eq!(before, after);
+    }
+
+    #[test]
+    fn what_is_for_reading_only_can_be_prefaulted() {
+        let fd = crate::sys::create("mp-test").unwrap();
+        crate::sys::allocate(&fd, 0, 10_000).unwrap();
+        Mapping::aligned(&fd, 10_000, 1 << 21, false).unwrap().prefault().unwrap();
     }
 
     #[test]

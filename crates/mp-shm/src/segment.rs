@@ -12,7 +12,8 @@
 //! | 20..24 | element size |
 //! | 24..32 | payload length |
 //! | 32..40 | pid namespace of the creator |
-//! | 40..64 | zero |
+//! | 40..56 | four [bells](crate::bell), in values and arrays |
+//! | 56..64 | the alignment at which it should be mapped, zero where any will do |
 //!
 //! A segment may also be a part of named memory, at a place that its user chose. There the first word is in one of these states:
 //!
@@ -28,6 +29,7 @@
 use crate::SharedMemory;
 use crate::element::sealed::Stored;
 use crate::mapping::Mapping;
+use crate::pages::{self, Huge, Pages};
 use crate::shared_memory::Descriptor;
 use crate::sys;
 use memmap2::{MmapOptions, MmapRaw};
@@ -42,6 +44,18 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 /// Bytes before the payload.
 pub const HEADER: usize = 64;
+
+/// Where the four bells lie.
+const BELLS: usize = 40;
+
+/// Where the bell of the element at `index` lies: neighbours have different ones.
+#[inline]
+pub(crate) const fn bell(index: usize) -> usize {
+    BELLS + index % BELL_COUNT * 4
+}
+
+/// How many bells there are.
+pub(crate) const BELL_COUNT: usize = 4;
 
 const MAGIC: u64 = u64::from_ne_bytes(*b"mpshm\x00\x00\x01");
 
@@ -83,7 +97,10 @@ pub struct Segment(Arc<Inner>);
 struct Inner {
     fd: Handle,
     map: Mapping,
+    /// Of the payload; the mapping may be longer, up to whole huge pages.
+    length: usize,
     format: Format,
+    pages: Pages,
     /// The named memory that it is a part of, and where.
     place: Option<(SharedMemory, usize)>,
 }
@@ -98,10 +115,28 @@ impl Segment {
         let total = HEADER.checked_add(length).ok_or(io::ErrorKind::OutOfMemory)?;
         let fd = sys::create("mp-segment")?;
         sys::allocate(&fd, 0, total as u64)?;
-        sys::seal(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+        pages::seal_size(&fd)?;
         let map = Mapping::new(map(&fd, 0, total)?);
         write_header(&map, format, length as u64);
-        Ok(Segment(Arc::new(Inner { fd: Handle::from(fd), map, format, place: None })))
+        Ok(Segment::of(fd, map, length, format, Pages::Ordinary))
+    }
+
+    /// As [`create`](Segment::create), in huge pages where there are some.
+    ///
+    /// # Errors
+    ///
+    /// As [`create`](Segment::create).
+    pub fn create_huge(format: Format, length: usize) -> io::Result<Segment> {
+        let total = HEADER.checked_add(length).ok_or(io::ErrorKind::OutOfMemory)?;
+        let Huge { fd, map, pages } = pages::make("mp-segment", total)?;
+        pages::seal_size(&fd)?;
+        write_header(&map, format, length as u64);
+        write_pages(&map, pages);
+        Ok(Segment::of(fd, map, length, format, pages))
+    }
+
+    fn of(fd: OwnedFd, map: Mapping, length: usize, format: Format, pages: Pages) -> Segment {
+        Segment(Arc::new(Inner { fd: Handle::from(fd), map, length, format, pages, place: None }))
     }
 
     /// Makes a segment of `length` bytes at `offset` of named memory, which takes [`HEADER`] more; `build` fills the zeroed
@@ -157,7 +192,8 @@ impl Segment {
 
     fn part(memory: &SharedMemory, offset: usize, map: Mapping, format: Format) -> Segment {
         let fd = memory.handle().clone();
-        Segment(Arc::new(Inner { fd, map, format, place: Some((memory.clone(), offset)) }))
+        let (length, place) = (map.len() - HEADER, Some((memory.clone(), offset)));
+        Segment(Arc::new(Inner { fd, map, length, format, pages: Pages::Ordinary, place }))
     }
 
     /// Whether it is a part of named memory.
@@ -177,21 +213,19 @@ impl Segment {
             return Err(invalid("it is not sealed to its size"));
         }
         // From here on the size cannot change, so what is checked stays true.
-        let size =
-            usize::try_from(sys::size(&fd)?).map_err(|_| invalid("it is larger than the address space"))?;
-        if size < HEADER {
-            return Err(invalid("it is too small to have a header"));
-        }
+        let size = size_of_file(&fd)?;
         let map = Mapping::new(map(&fd, 0, size)?);
-        check_header(&map, format, size)?;
-        Ok(Segment(Arc::new(Inner { fd: Handle::from(fd), map, format, place: None })))
+        let payload = check_format(&map, format)?;
+        pages::check_size(&fd, size, payload + HEADER)?;
+        let (map, pages) = laid_out(&fd, map, true)?;
+        Ok(Segment::of(fd, map, payload, format, pages))
     }
 
     /// How many bytes the payload has.
     #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.map.len() - HEADER
+        self.0.length
     }
 
     /// Whether the payload has no bytes.
@@ -204,6 +238,21 @@ impl Segment {
     #[must_use]
     pub fn format(&self) -> Format {
         self.0.format
+    }
+
+    /// Which pages lie under it.
+    #[must_use]
+    pub fn pages(&self) -> Pages {
+        self.0.pages
+    }
+
+    /// Maps every page into this process now, where it would otherwise be mapped when it is first touched.
+    ///
+    /// # Errors
+    ///
+    /// When there is no memory for the page tables.
+    pub fn prefault(&self) -> io::Result<()> {
+        self.map().prefault()
     }
 
     /// The whole mapping; the payload starts at [`HEADER`].
@@ -344,7 +393,43 @@ pub(crate) fn write_header(map: &Mapping, format: Format, payload: u64) {
     map.copy_in(0, &header(format, payload));
 }
 
-pub(crate) fn check_header(map: &Mapping, format: Format, size: usize) -> io::Result<()> {
+/// Remembers which pages lie under it: how many bytes are huge is counted where it was made, and a receiver is told so.
+pub(crate) fn write_pages(map: &Mapping, pages: Pages) {
+    if let Pages::Transparent { bytes } = pages {
+        map.atomic_u64(PAGES).store(bytes as u64, Relaxed);
+    }
+}
+
+/// Where the header says how many bytes lie in transparent huge pages.
+const PAGES: usize = 56;
+
+/// Maps it anew where it lies in huge pages, which a mapping shows only when it is aligned as they are.
+pub(crate) fn laid_out(fd: &OwnedFd, map: Mapping, writable: bool) -> io::Result<(Mapping, Pages)> {
+    if let Some(size) = sys::huge_page_size(fd)? {
+        return Ok((map, Pages::Reserved { size }));
+    }
+    let told = map.atomic_u64(PAGES).load(Relaxed);
+    let bytes = usize::try_from(told).unwrap_or(usize::MAX).min(map.len());
+    if bytes == 0 {
+        return Ok((map, Pages::Ordinary));
+    }
+    let length = map.len();
+    drop(map);
+    let aligned = Mapping::aligned(fd, length, pages::transparent_alignment(), writable)?;
+    Ok((aligned, Pages::Transparent { bytes }))
+}
+
+/// How large the file is, as far as it can be mapped and has a header.
+pub(crate) fn size_of_file(fd: &OwnedFd) -> io::Result<usize> {
+    let size = usize::try_from(sys::size(fd)?).map_err(|_| invalid("it is larger than the address space"))?;
+    if size < HEADER {
+        return Err(invalid("it is too small to have a header"));
+    }
+    Ok(size)
+}
+
+/// The length of the payload, if the header says `format` and a length that is one.
+pub(crate) fn check_format(map: &Mapping, format: Format) -> io::Result<usize> {
     if map.atomic_u64(0).load(Relaxed) != MAGIC {
         return Err(invalid("its header is missing or of another version"));
     }
@@ -357,8 +442,15 @@ pub(crate) fn check_header(map: &Mapping, format: Format, size: usize) -> io::Re
     if found != format {
         return Err(invalid(&format!("it holds {found:?}, expected {format:?}")));
     }
-    let payload = map.atomic_u64(24).load(Relaxed);
-    if usize::try_from(payload).ok().and_then(|payload| payload.checked_add(HEADER)) != Some(size) {
+    let payload = usize::try_from(map.atomic_u64(24).load(Relaxed)).ok();
+    payload
+        .filter(|payload| *payload <= map.len() - HEADER)
+        .ok_or_else(|| invalid("its size is not what its header says"))
+}
+
+/// Checks a header over exactly `size` bytes.
+pub(crate) fn check_header(map: &Mapping, format: Format, size: usize) -> io::Result<()> {
+    if check_format(map, format)? + HEADER != size {
         return Err(invalid("its size is not what its header says"));
     }
     Ok(())
@@ -398,6 +490,19 @@ mod tests {
         sys::allocate(&empty, 0, 4096).unwrap();
         sys::seal(&empty, SealFlags::SHRINK | SealFlags::GROW).unwrap();
         assert!(Segment::open(empty, FORMAT).unwrap_err().to_string().contains("header"));
+    }
+
+    #[test]
+    fn memory_in_huge_pages_is_a_segment_like_any_other() {
+        for length in [1, 5 << 20] {
+            let one = Segment::create_huge(FORMAT, length).unwrap();
+            let two = Segment::open(dup(&one), FORMAT).unwrap();
+            assert_eq!((two.len(), two.pages()), (length, one.pages()));
+            two.prefault().unwrap();
+            one.map().atomic_u8(HEADER + length - 1).store(7, Relaxed);
+            assert_eq!(two.map().atomic_u8(HEADER + length - 1).load(Relaxed), 7);
+            assert!(rustix::fs::ftruncate(&one, 64 << 20).is_err());
+        }
     }
 
     #[test]

@@ -105,12 +105,25 @@ impl SharedMemory {
     /// [`CreateError::Exists`] when the name is taken, unless only by a leftover of a killed process; else when there is not
     /// that much memory, or the name or size is none.
     pub fn create(name: &str, size: usize) -> Result<SharedMemory, CreateError> {
+        SharedMemory::create_sized(name, size, &[])
+    }
+
+    /// Makes shared memory under `name` that holds `bytes` before anybody can open it.
+    ///
+    /// # Errors
+    ///
+    /// As [`create`](SharedMemory::create).
+    pub fn create_with(name: &str, bytes: &[u8]) -> Result<SharedMemory, CreateError> {
+        SharedMemory::create_sized(name, bytes.len(), bytes)
+    }
+
+    fn create_sized(name: &str, size: usize, bytes: &[u8]) -> Result<SharedMemory, CreateError> {
         let name = plain(name).ok_or_else(|| CreateError::InvalidName(name.to_owned()))?;
         if size == 0 {
             return Err(CreateError::ZeroSize);
         }
         for _ in 0..TRIES {
-            match make(name, size) {
+            match make(name, size, bytes) {
                 Ok(Some(made)) => return Ok(SharedMemory(at_exit_too(made))),
                 // It was removed again at once, by somebody else.
                 Ok(None) => {}
@@ -162,6 +175,16 @@ impl SharedMemory {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.0.name
+    }
+
+    /// Maps every page into this process now, where it would otherwise be mapped when it is first touched. Which pages there are is
+    /// for the file system `/dev/shm` to say, at its mounting.
+    ///
+    /// # Errors
+    ///
+    /// When there is no memory for the page tables.
+    pub fn prefault(&self) -> io::Result<()> {
+        during(self.0.map.prefault(), || format!("prefault shared memory `{}`", self.0.name))
     }
 
     /// How many bytes; never changes.
@@ -336,10 +359,11 @@ fn verb(verb: &str, name: &str, error: io::Error) -> io::Error {
 }
 
 /// The steps of `create`; `None` when somebody removed the name before it was mapped.
-fn make(name: &str, size: usize) -> io::Result<Option<Inner>> {
+fn make(name: &str, size: usize, bytes: &[u8]) -> io::Result<Option<Inner>> {
     let fd = names::unnamed()?;
     step!("shm.create", 1);
     sys::allocate(&fd, 0, size as u64)?;
+    sys::write_at(&fd, bytes, 0)?;
     if !names::share(&fd)? {
         return Ok(None);
     }

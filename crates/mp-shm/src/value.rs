@@ -2,11 +2,12 @@
 
 use crate::element::{Bits, Element, Number};
 use crate::error::during;
-use crate::segment::{Format, HEADER, Segment};
+use crate::segment::{self, Format, HEADER, Segment};
 use crate::slot::Slot;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
 use std::{fmt, io};
 
 /// A number, a `bool` or a `char` that several processes use at once; Python's `Value`.
@@ -55,7 +56,7 @@ pub struct Value<T: Element> {
 }
 
 impl<T: Element> Value<T> {
-    const FORMAT: Format = Format::element::<T>(*b"VALU", 1);
+    const FORMAT: Format = Format::element::<T>(*b"VALU", 2);
 
     /// Makes a value in new shared memory.
     ///
@@ -72,7 +73,7 @@ impl<T: Element> Value<T> {
 
     #[inline]
     fn slot(&self) -> Slot<'_, T> {
-        Slot::in_map(self.segment.map(), HEADER)
+        Slot::with_bell(self.segment.map(), HEADER, segment::bell(0))
     }
 
     /// Reads it. It may change at any time.
@@ -129,6 +130,53 @@ impl<T: Element> Value<T> {
     #[inline]
     pub fn try_update(&self, change: impl FnMut(T) -> Option<T>) -> Result<T, T> {
         self.slot().try_update(change)
+    }
+
+    /// Waits until it is something that `done` accepts, and returns that.
+    ///
+    /// The thread sleeps meanwhile, and whoever changes the value pays for that only while somebody waits. What is there for an
+    /// instant only may pass unseen. A change by a process that died before it could wake anybody is seen within 100 ms; nobody
+    /// ever waits for one who waits.
+    ///
+    /// ```
+    /// let ready = mp_shm::Value::new(false)?;
+    /// let other = ready.clone(); // in another process, say
+    /// let thread = std::thread::spawn(move || other.set(true));
+    /// ready.wait_until(|ready| ready);
+    /// # thread.join().expect("it does not panic");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn wait_until(&self, done: impl FnMut(T) -> bool) -> T {
+        self.slot().wait_until(done)
+    }
+
+    /// As [`wait_until`](Value::wait_until), at most so long; `None` when the time is over. Zero looks once, `Duration::MAX` waits
+    /// for ever.
+    pub fn wait_until_timeout(&self, done: impl FnMut(T) -> bool, timeout: Duration) -> Option<T> {
+        self.slot().wait_until_timeout(done, timeout)
+    }
+
+    /// As [`wait_until`](Value::wait_until), at most until then; `None` when the time is over.
+    pub fn wait_until_deadline(&self, done: impl FnMut(T) -> bool, deadline: Instant) -> Option<T> {
+        self.slot().wait_until_deadline(done, deadline)
+    }
+
+    /// Waits until it is no longer `old`, and returns what it is; see [`wait_until`](Value::wait_until). Floats are compared
+    /// bit by bit.
+    ///
+    /// It looks at the value, not at how often it was written: what was changed and changed back is as it was.
+    pub fn wait_changed(&self, old: T) -> T {
+        self.slot().wait_changed(old)
+    }
+
+    /// As [`wait_changed`](Value::wait_changed), at most so long; `None` when the time is over.
+    pub fn wait_changed_timeout(&self, old: T, timeout: Duration) -> Option<T> {
+        self.slot().wait_changed_timeout(old, timeout)
+    }
+
+    /// As [`wait_changed`](Value::wait_changed), at most until then; `None` when the time is over.
+    pub fn wait_changed_deadline(&self, old: T, deadline: Instant) -> Option<T> {
+        self.slot().wait_changed_deadline(old, deadline)
     }
 }
 

@@ -158,7 +158,7 @@ fn another_type_or_part_is_refused() {
         assert!(cross::<_, Array<u32>>(&array).is_err());
         assert!(cross::<_, Array<i64>>(&array).is_err());
         assert!(cross::<_, (mp_shm::Value<i32>, usize, usize)>(&array).is_err());
-        let format = Format { kind: *b"ARRY", version: 1, element: 5, element_size: 4 };
+        let format = Format { kind: *b"ARRY", version: 2, element: 5, element_size: 4 };
         let segment = Segment::create(format, 16).unwrap();
         assert_eq!(cross::<_, Array<i32>>(&(segment.clone(), 1_usize, 4_usize)).unwrap().len(), 3);
         assert!(cross::<_, Array<i32>>(&(segment.clone(), 0_usize, 5_usize)).is_err());

@@ -151,7 +151,7 @@ fn a_value_of_another_length_is_refused() {
     use mp_shm::{Format, Segment};
     guarded(|| {
         // As a broken program would make it: the right header over too little memory.
-        let format = Format { kind: *b"VALU", version: 1, element: 5, element_size: 4 };
+        let format = Format { kind: *b"VALU", version: 2, element: 5, element_size: 4 };
         assert!(cross::<_, Value<i32>>(&Segment::create(format, 4).unwrap()).is_ok());
         assert!(cross::<_, Value<i32>>(&Segment::create(format, 3).unwrap()).is_err());
         assert!(cross::<_, Value<i32>>(&Segment::create(format, 8).unwrap()).is_err());
