@@ -129,4 +129,3 @@ fn huge_pages_or_not_the_memory_is_there() {
         assert_eq!(Array::<u8>::new(1).unwrap().pages(), Pages::Ordinary);
     });
 }
-#[test]
