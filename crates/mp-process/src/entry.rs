@@ -5,6 +5,7 @@ use crate::info::{self, Own};
 use crate::inherited;
 use crate::protocol::{self, Answer, Ending, HELLO, INLINE, Job, MARK, Outcome, ReceiveError, Request};
 use crate::start_method::{self, StartMethod};
+use crate::sys::descriptors;
 use crate::sys::lifeline;
 use crate::sys::process as sys;
 use crate::task::{Call, CallError, Reply, Routine};
@@ -127,6 +128,7 @@ fn exit(code: i32) -> ! {
 
 /// From here on this process belongs to its parent's request.
 fn run_child(socket: OwnedFd) -> ! {
+    descriptors::close_inherited();
     // Beside threads the environment must not be touched. The mark may stay: it names a socket that no other process will
     // find as its standard input.
     if sys::is_single_threaded() {

@@ -92,6 +92,8 @@
 //! - **`init()` is the first line of `main`.** What stands before it runs in every child as well. Without it no process starts:
 //!   [`SpawnError::NotInitialized`] says so, in the child too, so there is never a chain of processes.
 //! - **Arguments of the command line** are the same in the child, and its `main` comes up to `init()` with them.
+//! - **Descriptors without CLOEXEC** are not passed on: the child closes what it finds open above the standard streams. What it shall have
+//!   is an argument: [`Passed`].
 //! - **Statics are not shared.** A static that the child changes is unchanged here, and what `main` set here is not set there.
 //! - **A plain `fork`** (by another library, without exec) copies the lifelines of daemons: they end once the copy has ended too.
 //! - **A piped standard output that nobody reads** fills up, and the child blocks. [`join`](Process::join) reads and forgets what comes
