@@ -36,6 +36,7 @@
 //!    get lock, by closers under the put lock, and silenced under both.
 
 use crate::bell::Bell;
+use crate::claims::Claims;
 use crate::raw::bell;
 use crate::wait::Wait;
 use mp_core::deadline::{Deadline, SLICE};
@@ -86,6 +87,8 @@ pub(crate) struct Core {
     /// Whether handles went through here: see [`Core::end_dropped`].
     pub(crate) carried: AtomicBool,
     pub(crate) bells: Bells,
+    /// Of a queue that can be joined.
+    pub(crate) claims: Option<Claims>,
     /// Whether somebody in this process polls for values, or for room: then it silences the bells.
     polls_values: AtomicBool,
     polls_room: AtomicBool,
@@ -108,17 +111,17 @@ impl Drop for Held<'_> {
 }
 
 impl Core {
-    pub(crate) fn create(bound: u64) -> io::Result<Core> {
+    pub(crate) fn create(bound: u64, claims: Option<Claims>) -> io::Result<Core> {
         let memory = Growable::create(FORMAT, FIXED)?;
         RobustMutex::init(memory.fixed(), PUT_LOCK)?;
         RobustMutex::init(memory.fixed(), GET_LOCK)?;
         memory.fixed().atomic_u64(BOUND).store(bound, Relaxed);
         let room = if bound == u64::MAX { None } else { Some(Bell::new()?) };
-        Ok(Core::over(memory, bound, Bells { values: Bell::new()?, room }))
+        Ok(Core::over(memory, bound, Bells { values: Bell::new()?, room }, claims))
     }
 
     /// The queue in memory that came from elsewhere.
-    pub(crate) fn open(memory: Growable, bells: Bells) -> io::Result<Core> {
+    pub(crate) fn open(memory: Growable, bells: Bells, claims: Option<Claims>) -> io::Result<Core> {
         let invalid = |what| io::Error::new(io::ErrorKind::InvalidData, what);
         if !memory.same_pid_namespace() {
             return Err(invalid(
@@ -131,10 +134,10 @@ impl Core {
             }
         }
         let bound = memory.fixed().atomic_u64(BOUND).load(Relaxed);
-        Ok(Core::over(memory, bound, bells))
+        Ok(Core::over(memory, bound, bells, claims))
     }
 
-    fn over(memory: Growable, bound: u64, bells: Bells) -> Core {
+    fn over(memory: Growable, bound: u64, bells: Bells, claims: Option<Claims>) -> Core {
         let ring = Ring::new(memory, HEADER, Direction::There, Table::Long);
         ring.join();
         Core {
@@ -147,6 +150,7 @@ impl Core {
             departures_seen: AtomicU32::new(0),
             carried: AtomicBool::new(false),
             bells,
+            claims,
             polls_values: AtomicBool::new(false),
             polls_room: AtomicBool::new(false),
         }
@@ -182,8 +186,16 @@ impl Core {
         self.closed().load(Acquire) != 0
     }
 
+    /// How many messages can be got.
     pub(crate) fn len(&self) -> u64 {
-        self.ring.len()
+        let returned = self.claims.as_ref().filter(|claims| claims.may_have_returned());
+        self.ring.len() + returned.map_or(0, |claims| claims.unfinished().1)
+    }
+
+    /// Whether there may be something to get.
+    #[inline]
+    pub(crate) fn has_something(&self) -> bool {
+        !self.ring.is_empty() || self.claims.as_ref().is_some_and(Claims::may_have_returned)
     }
 
     /// `None` when there is no bound.
@@ -192,7 +204,7 @@ impl Core {
     }
 
     pub(crate) fn has_room(&self) -> bool {
-        self.len() < self.bound
+        self.ring.len() < self.bound
     }
 
     pub(crate) fn lock(&self, which: usize, deadline: Deadline) -> Result<Held<'_>, RawLockError> {
@@ -206,7 +218,7 @@ impl Core {
         Ok(held)
     }
 
-    fn lock_if_free(&self, which: usize) -> Option<Held<'_>> {
+    pub(crate) fn lock_if_free(&self, which: usize) -> Option<Held<'_>> {
         self.lock(which, Deadline::after(Duration::ZERO)).ok()
     }
 
@@ -215,6 +227,9 @@ impl Core {
     fn mend(&self, which: usize) {
         if which == GET_LOCK {
             self.ring.mend_reader();
+            if let Some(claims) = &self.claims {
+                claims.mend(self.ring.taken());
+            }
         } else {
             self.strays().store(1, Relaxed);
             self.ring.mend_writer();
@@ -366,6 +381,14 @@ impl Core {
         }
     }
 
+    /// Something came that no producer brought: rings for whoever polls, in any process.
+    #[cold]
+    pub(crate) fn missed_by_pollers(&self) {
+        if self.fixed().atomic_u32(VALUES_POLLED).load(Relaxed) != 0 {
+            self.bells.values.ring();
+        }
+    }
+
     /// As [`missed_values`](Core::missed_values), for "full".
     #[cold]
     pub(crate) fn missed_room(&self) {
@@ -395,6 +418,9 @@ impl Core {
                 self.leave_large_region(reader);
             }
         });
+        if let Some(claims) = &self.claims {
+            claims.trim();
+        }
         // For the news of a producer's death, who left strays.
         drop(self.lock_if_free(PUT_LOCK));
         drop(get);

@@ -1,10 +1,11 @@
 //! One end of a queue's lifelines.
 
 use crate::bell::{Bell, bell_or_hang_up};
+use crate::claims::{self, Claims};
 use crate::core::{Bells, Core, FIXED, FORMAT};
 use mp_core::Handle;
 use mp_pipe::packet;
-use mp_shm::Growable;
+use mp_shm::{Format, Growable};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -16,6 +17,7 @@ pub(crate) enum Kind {
     Whole = 0,
     Sender = 1,
     Receiver = 2,
+    Joinable = 3,
 }
 
 /// The queue and one end of its lifelines. When the last copy of an end is gone everywhere, the other side is told.
@@ -73,8 +75,12 @@ impl End {
 
     /// Whether a get would not wait: a value, or the news that there will be none.
     pub(crate) fn has_values(&self, watched: bool) -> bool {
-        let something = || !self.core.ring.is_empty() || self.core.is_closed();
-        something() || (watched && packet::hung_up(self.socket())) || !self.core.silence_values()
+        let core = &self.core;
+        let something = || core.has_something() || core.is_closed();
+        something()
+            || (watched && packet::hung_up(self.socket()))
+            || core.sweep_if_due()
+            || !core.silence_values()
     }
 
     /// Whether a put would not wait: room, or the news that there will be none.
@@ -101,7 +107,9 @@ impl End {
     ) -> Result<S::Ok, S::Error> {
         let [first, ..] = ends else { return Err(serde::ser::Error::custom("a queue without ends")) };
         let second = ends.get(1).map(|end| end.socket());
-        (kind as u8, first.core.memory(), &first.core.bells, first.socket(), second).serialize(serializer)
+        let claims = first.core.claims.as_ref().map(Claims::memory);
+        (kind as u8, first.core.memory(), &first.core.bells, claims, first.socket(), second)
+            .serialize(serializer)
     }
 
     /// The ends of a handle of `kind`, the second of a whole one.
@@ -109,18 +117,26 @@ impl End {
         kind: Kind,
         deserializer: D,
     ) -> Result<(End, Option<End>), D::Error> {
-        let (tag, memory, bells, first, second): (u8, Handle, Bells, Handle, Option<Handle>) =
-            Deserialize::deserialize(deserializer)?;
-        if tag != kind as u8 || second.is_some() != (kind == Kind::Whole) {
-            return Err(de::Error::custom("another kind of handle of a queue: whole, sender or receiver"));
+        type Parts = (u8, Handle, Bells, Option<Handle>, Handle, Option<Handle>);
+        let (tag, memory, bells, claims, first, second) = Parts::deserialize(deserializer)?;
+        let whole = matches!(kind, Kind::Whole | Kind::Joinable);
+        if tag != kind as u8 || second.is_some() != whole || claims.is_some() != (kind == Kind::Joinable) {
+            return Err(de::Error::custom(
+                "another kind of handle of a queue: whole, sender, receiver or joinable",
+            ));
         }
-        let memory = memory.into_shared();
-        let memory = Arc::try_unwrap(memory).or_else(|fd| fd.try_clone()).map_err(de::Error::custom)?;
-        let memory = Growable::open(memory, FORMAT, FIXED).map_err(de::Error::custom)?;
-        let core = Core::open(memory, bells).map(Arc::new).map_err(de::Error::custom)?;
+        let memory = open(memory, FORMAT, FIXED).map_err(de::Error::custom)?;
+        let claims = claims.map(|memory| open(memory, claims::FORMAT, claims::FIXED).map(Claims::open));
+        let claims = claims.transpose().map_err(de::Error::custom)?;
+        let core = Core::open(memory, bells, claims).map(Arc::new).map_err(de::Error::custom)?;
         let second = second.map(|socket| End::new(Arc::clone(&core), socket));
         Ok((End::new(core, first), second))
     }
+}
+
+fn open(memory: Handle, format: Format, fixed: usize) -> io::Result<Growable> {
+    let memory = Arc::try_unwrap(memory.into_shared()).or_else(|fd| fd.try_clone())?;
+    Growable::open(memory, format, fixed)
 }
 
 fn own(bell: &Bell) -> io::Result<OwnedFd> {

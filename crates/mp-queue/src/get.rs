@@ -1,7 +1,9 @@
 //! Getting: the consumers' side of a [`Core`].
 
+use crate::claims::Claimed;
 use crate::core::{Core, GET_LOCK, lock_deadline, with_cache};
 use crate::error::GetError;
+use crate::join::take_returned;
 use crate::wait::Wait;
 use mp_core::{Deadline, Encoding, Handle};
 use mp_lock::raw::RawLockError;
@@ -16,10 +18,12 @@ use std::sync::atomic::Ordering::Relaxed;
 pub(crate) struct Taken {
     pub(crate) encoding: Encoding,
     pub(crate) handles: Vec<OwnedFd>,
+    /// On a queue that can be joined.
+    pub(crate) claimed: Option<Claimed>,
 }
 
 /// What a look under the get lock brought.
-enum Look {
+pub(crate) enum Look {
     Taken(Taken),
     /// Nothing is inside: another consumer was faster.
     Empty,
@@ -39,7 +43,7 @@ impl Core {
     ) -> Result<Option<Taken>, GetError> {
         let mut wait = Wait::default();
         let result = self.get_in_time(socket, watched, deadline, bytes, &mut wait);
-        self.pass_on(&wait, self.ring.reader_asleep(), || !self.ring.is_empty());
+        self.pass_on(&wait, self.ring.reader_asleep(), || self.has_something());
         result
     }
 
@@ -54,7 +58,7 @@ impl Core {
     ) -> Result<Option<Taken>, GetError> {
         let mut last_look = None;
         loop {
-            if !self.ring.is_empty() {
+            if self.has_something() {
                 match self.get_once(socket, deadline, bytes)? {
                     Look::Taken(taken) => return Ok(Some(taken)),
                     Look::TimedOut => return Ok(None),
@@ -72,14 +76,14 @@ impl Core {
                 continue;
             }
             self.discard_strays(socket);
-            if !self.silence_values() {
+            if self.sweep_if_due() || !self.silence_values() {
                 continue;
             }
             if deadline.passed() {
                 return Ok(None);
             }
             let idle = wait.sleep(self.ring.reader_asleep(), deadline, || {
-                !self.ring.is_empty() || self.is_closed() || self.departures() != departures
+                self.has_something() || self.is_closed() || self.departures() != departures
             });
             if idle {
                 self.give_back(socket);
@@ -112,22 +116,29 @@ impl Core {
         if !matches!(look, Ok(Look::Empty)) {
             // Also when the message was lost: its place is free.
             self.wake(self.ring.writer_asleep());
+            self.tell_joiners();
         }
         look
     }
 
     #[inline]
     fn take(&self, cache: &mut ReaderCache, socket: &Handle, bytes: &mut Vec<u8>) -> Result<Look, GetError> {
+        if let Some(claims) = &self.claims
+            && let Some(again) = take_returned(claims, bytes)?
+        {
+            return Ok(Look::Taken(again));
+        }
         let Some(head) = self.ring.peek(cache).map_err(GetError::Io)? else { return Ok(Look::Empty) };
         self.ring.copy_to(cache, &head, bytes).map_err(GetError::Io)?;
+        let claimed = self.claim_before_take(&head, bytes)?;
         self.announce_room();
         self.ring.commit(cache, &head);
-        let handles = self.receive_handles(&head, socket);
+        let handles = self.receive_handles(&head, socket).inspect_err(|_| self.lose(claimed));
         // A region of its own is used up by its message: not kept until the next one.
         if !cache.region_size().is_power_of_two() {
             self.leave_large_region(cache);
         }
-        Ok(Look::Taken(Taken { encoding: head.encoding, handles: handles? }))
+        Ok(Look::Taken(Taken { encoding: head.encoding, handles: handles?, claimed }))
     }
 
     /// The handles of the message that was just taken.

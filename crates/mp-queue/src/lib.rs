@@ -143,10 +143,13 @@
 #![forbid(unsafe_code)]
 
 mod bell;
+mod claims;
 mod core;
 mod end;
 mod error;
 mod get;
+mod join;
+mod joinable;
 mod methods;
 mod put;
 mod queue;
@@ -157,6 +160,7 @@ mod sync;
 mod wait;
 
 pub use error::{GetError, GetTimeoutError, PutError, PutTimeoutError, TryGetError, TryPutError};
+pub use joinable::{Claim, JoinableQueue, OnDeath, TaskDoneError};
 #[doc(inline)]
 pub use mp_core::wait::{Readable, Waitable, wait};
 #[doc(inline)]

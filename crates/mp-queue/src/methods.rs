@@ -1,5 +1,6 @@
 //! The methods that a whole queue shares with its halves, and how values become messages under them.
 
+use crate::claims::Claimed;
 use crate::core::Core;
 use crate::error::GetError;
 use crate::get::Taken;
@@ -40,30 +41,61 @@ pub(crate) fn put<T: Serialize + 'static>(
     })
 }
 
+/// Gets and decodes the next value; on a queue that can be joined it is this process's to settle, in its turn.
 pub(crate) fn get<T: DeserializeOwned + 'static>(
     core: &Core,
     socket: &Handle,
     watched: bool,
     deadline: Deadline,
 ) -> Result<Option<T>, GetError> {
-    let decode = |taken: Taken, bytes: Cow<'_, [u8]>| {
-        wire::decode(taken.encoding, bytes, taken.handles).map(Some).map_err(GetError::Decode)
-    };
+    let got = get_claimed(core, socket, watched, deadline)?;
+    Ok(got.map(|(value, claimed)| {
+        if let Some(claimed) = claimed {
+            core.keep(claimed);
+        }
+        value
+    }))
+}
+
+/// As [`get`], with the claim.
+pub(crate) fn get_claimed<T: DeserializeOwned + 'static>(
+    core: &Core,
+    socket: &Handle,
+    watched: bool,
+    deadline: Deadline,
+) -> Result<Option<(T, Option<Claimed>)>, GetError> {
     if Encoding::of::<T>() != Encoding::POSTCARD {
         // The bytes are the value: they are copied once, into it.
         let mut bytes = Vec::new();
         return match core.get(socket, watched, deadline, &mut bytes)? {
-            Some(taken) => decode(taken, Cow::Owned(bytes)),
+            Some(taken) => decode(core, taken, Cow::Owned(bytes)).map(Some),
             None => Ok(None),
         };
     }
     with_scratch(|scratch| {
         scratch.clear();
         match core.get(socket, watched, deadline, scratch)? {
-            Some(taken) => decode(taken, Cow::Borrowed(scratch)),
+            Some(taken) => decode(core, taken, Cow::Borrowed(scratch)).map(Some),
             None => Ok(None),
         }
     })
+}
+
+/// Decodes what was taken. What cannot be decoded, or panics, is nobody's to do: its claim is counted lost.
+fn decode<T: DeserializeOwned + 'static>(
+    core: &Core,
+    taken: Taken,
+    bytes: Cow<'_, [u8]>,
+) -> Result<(T, Option<Claimed>), GetError> {
+    struct Lost<'a>(&'a Core, Option<Claimed>);
+    impl Drop for Lost<'_> {
+        fn drop(&mut self) {
+            self.0.lose(self.1);
+        }
+    }
+    let mut claimed = Lost(core, taken.claimed);
+    let value = wire::decode(taken.encoding, bytes, taken.handles).map_err(GetError::Decode)?;
+    Ok((value, claimed.1.take()))
 }
 
 macro_rules! putting {

@@ -113,7 +113,7 @@ impl<T> Queue<T> {
 
     fn create(bound: u64) -> io::Result<Queue<T>> {
         let (put_end, get_end) = packet::pair()?;
-        let core = Arc::new(Core::create(bound)?);
+        let core = Arc::new(Core::create(bound, None)?);
         let put_end = End::new(Arc::clone(&core), put_end.into());
         Ok(Queue { put_end, get_end: End::new(core, get_end.into()), values: PhantomData })
     }

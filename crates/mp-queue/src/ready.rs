@@ -1,5 +1,6 @@
 //! Readiness: what `wait`, `poll`, epoll and async runtimes see of a queue.
 
+use crate::joinable::JoinableQueue;
 use crate::queue::Queue;
 use crate::split::{Receiver, Sender};
 use mp_core::Waitable;
@@ -8,6 +9,18 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 /// Ready when a get would not wait: a value is inside, or the queue is closed.
 impl<T> Waitable for Queue<T> {
+    fn wait_fd(&self) -> io::Result<BorrowedFd<'_>> {
+        self.get_end().values_fd(false)
+    }
+
+    fn is_ready(&self) -> io::Result<bool> {
+        Ok(self.get_end().has_values(false))
+    }
+}
+
+/// Ready when a get would not wait: a value is inside, or the queue is closed. What a dead consumer had claimed is found by whoever
+/// looks, at most once in 100 ms: who waits for that in the kernel alone looks now and then.
+impl<T> Waitable for JoinableQueue<T> {
     fn wait_fd(&self) -> io::Result<BorrowedFd<'_>> {
         self.get_end().values_fd(false)
     }
@@ -61,5 +74,6 @@ macro_rules! descriptor {
 }
 
 descriptor!(Queue, "a get");
+descriptor!(JoinableQueue, "a get");
 descriptor!(Receiver, "a get");
 descriptor!(Sender, "a put");
