@@ -113,60 +113,78 @@ pub fn usable_cores() -> u32 {
     *CORES.get_or_init(|| rustix::thread::sched_getaffinity(None).map_or(1, |set| set.count()))
 }
 
-/// Spins for a short time before a sleep, as long as that has lately paid.
+/// Spins for a while before a sleep, as long as that has lately paid.
 ///
-/// The budget is a time, not a count of pauses, which last 4 to 140 cycles by processor. It grows when the awaited thing came within it
-/// and shrinks when not; a shrunken one is tried again now and then. Nobody spins for a peer on his own core, where
-/// the peer cannot run meanwhile, nor on a machine with one.
+/// | credit | a wait | found by spinning | not found |
+/// | --- | --- | --- | --- |
+/// | 1 to 4 | spins first | credit + 2, at most 4 | credit - 1 |
+/// | 0 | sleeps at once; each 32nd spins | credit 2 | credit 0 |
+///
+/// The budget is about what a wake across cores costs. A shorter one has a slow gait that it never leaves: both sides sleep, each
+/// wake takes longer than the other side spins, so both sleep again. Once a trial finds a peer that is just being woken, both
+/// answer within the next spins. It is a time, not a count of pauses, which last 4 to 140 cycles by processor.
+///
+/// Who gets what he waits for in less than half of the waits soon stops spinning, and then pays a 32nd of the budget for each
+/// wait. Nobody spins for a peer on his own core, where the peer cannot run meanwhile, nor on a machine with one.
 #[derive(Debug)]
 pub struct Spin {
-    budget: Duration,
-    passed_over: u32,
+    credit: u8,
+    passed_over: u8,
 }
 
 impl Default for Spin {
     fn default() -> Spin {
-        Spin { budget: Spin::MOST, passed_over: 0 }
+        Spin { credit: Spin::CREDIT, passed_over: 0 }
     }
 }
 
 impl Spin {
     /// The longest spin.
-    pub const MOST: Duration = Duration::from_micros(5);
-    const LEAST: Duration = Duration::from_nanos(600);
-    const PROBE_EVERY: u32 = 32;
+    pub const MOST: Duration = Duration::from_micros(50);
+    const CREDIT: u8 = 4;
+    const PROBE_EVERY: u8 = 32;
 
     /// Spins until `done` says so; false when it did not within the budget.
     ///
     /// `peer_core` is the core on which the peer was last seen, [`u32::MAX`] where unknown.
     pub fn until(&mut self, peer_core: u32, mut done: impl FnMut() -> bool) -> bool {
-        // A process that is bound to one core still spins for a peer that is known to run on another.
-        if peer_core == core() || (usable_cores() < 2 && peer_core == u32::MAX) {
-            return done();
+        if done() {
+            return true;
         }
-        let probe = self.budget < Spin::LEAST;
+        // A process that is bound to one core still spins for a peer that is known to run on another.
+        if peer_core == core() || (usable_cores() < 2 && peer_core == u32::MAX) || !self.is_worth_it() {
+            return false;
+        }
+        let found = spin(done);
+        self.credit = if found { Spin::CREDIT.min(self.credit + 2) } else { self.credit.saturating_sub(1) };
+        found
+    }
+
+    fn is_worth_it(&mut self) -> bool {
+        if self.credit > 0 {
+            return true;
+        }
+        self.passed_over += 1;
+        let probe = self.passed_over >= Spin::PROBE_EVERY;
         if probe {
-            self.passed_over += 1;
-            if self.passed_over < Spin::PROBE_EVERY {
-                return done();
-            }
             self.passed_over = 0;
         }
-        let budget = if probe { Spin::MOST } else { self.budget };
-        let start = Instant::now();
-        let found = loop {
-            if (0..8).any(|_| {
-                std::hint::spin_loop();
-                done()
-            }) {
-                break true;
+        probe
+    }
+}
+
+fn spin(mut done: impl FnMut() -> bool) -> bool {
+    let start = Instant::now();
+    loop {
+        for _ in 0..16 {
+            std::hint::spin_loop();
+            if done() {
+                return true;
             }
-            if start.elapsed() >= budget {
-                break false;
-            }
-        };
-        self.budget = if found { Spin::MOST.min(budget * 2) } else { self.budget / 2 };
-        found
+        }
+        if start.elapsed() >= Spin::MOST {
+            return false;
+        }
     }
 }
 
@@ -187,13 +205,43 @@ mod tests {
         }
     }
 
+    /// Whether a wait with nothing to find spins; only where spinning can pay at all.
+    fn spins(spin: &mut Spin) -> bool {
+        let mut looks = 0;
+        spin.until(u32::MAX - 1, || {
+            looks += 1;
+            false
+        });
+        looks > 1
+    }
+
     #[test]
-    fn a_spin_that_never_pays_shrinks_to_nothing() {
+    fn a_spin_that_never_pays_stops_and_is_tried_now_and_then() {
         let mut spin = Spin::default();
-        for _ in 0..8 {
-            assert!(!spin.until(u32::MAX, || false));
-        }
-        assert!(usable_cores() < 2 || spin.budget < Spin::LEAST);
-        assert!(spin.until(u32::MAX, || true));
+        assert_eq!((0..4).filter(|_| spins(&mut spin)).count(), 4);
+        assert_eq!((0..320).filter(|_| spins(&mut spin)).count(), 10);
+    }
+
+    #[test]
+    fn a_trial_that_pays_starts_it_again() {
+        let mut spin = Spin { credit: 0, passed_over: Spin::PROBE_EVERY - 1 };
+        let mut looks = 0;
+        assert!(spin.until(u32::MAX - 1, || {
+            looks += 1;
+            looks > 3
+        }));
+        assert!(spins(&mut spin) && spins(&mut spin) && !spins(&mut spin));
+    }
+
+    #[test]
+    fn nobody_spins_for_a_peer_on_his_own_core() {
+        let mut looks = 0;
+        let before = core();
+        Spin::default().until(before, || {
+            looks += 1;
+            false
+        });
+        // The scheduler may have moved this thread meanwhile.
+        assert!(looks == 1 || core() != before || looks > 1 && usable_cores() > 1);
     }
 }

@@ -12,7 +12,7 @@ use std::borrow::Cow;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::AtomicU32;
-use std::sync::atomic::Ordering::{AcqRel, Relaxed, SeqCst};
+use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 
 /// A sender asks the kernel whether the peer still lives when the last answer is older than so many ticks: some tens of
 /// microseconds, so that a burst of messages pays once and a single one is always told the truth.
@@ -105,6 +105,8 @@ impl Writer {
                 return Err(Refused::Disconnected);
             }
             self.alive_at = now;
+            // A peer that waits for the answer must know whether spinning for it can pay.
+            announce_core(self.ring.writer_core());
         }
         if !self.write(link, &message)? {
             self.write_when_there_is_room(link, &message, deadline)?;
@@ -162,7 +164,8 @@ impl Writer {
     /// Returns when the reader has taken more than `taken` messages, or after a slice.
     fn wait_for_space(&mut self, link: &Link, taken: u64, deadline: Deadline) -> Result<(), Refused> {
         let ring = &self.ring;
-        let reader_core = announce_core(ring.writer_core(), ring.reader_core());
+        announce_core(ring.writer_core());
+        let reader_core = peer_core(ring.reader_core());
         let much = || ring.taken() != taken && (ring.is_empty() || ring.taken().wrapping_sub(taken) > 64);
         if self.spin.until(reader_core, much) {
             return Ok(());
@@ -219,9 +222,10 @@ impl Reader {
             };
         }
         let mut gone = false;
+        announce_core(ring.reader_core());
+        // Once a wait: who then sleeps for long does not burn a spin at the end of each slice.
+        self.spin.until(peer_core(ring.writer_core()), || !ring.is_empty());
         loop {
-            let writer_core = announce_core(ring.reader_core(), ring.writer_core());
-            self.spin.until(writer_core, || !ring.is_empty());
             if let Some(head) = ring.peek(&mut self.cache).map_err(RecvError::Io)? {
                 return Ok(Some(head));
             }
@@ -340,10 +344,18 @@ fn wake(ring: &Ring, asleep: &AtomicU32, link: &Link) -> bool {
     asleep.swap(0, AcqRel) == 0 || link.ring()
 }
 
-/// Leaves the number of the core this thread runs on for the peer, and returns the peer's.
-fn announce_core(mine: &AtomicU32, peer: &AtomicU32) -> u32 {
-    mine.store(park::core().wrapping_add(1), SeqCst);
-    peer.load(SeqCst).wrapping_sub(1)
+/// Leaves the number of the core this thread runs on for the peer. A hint: it may be old when it is read.
+fn announce_core(mine: &AtomicU32) {
+    let core = park::core().wrapping_add(1);
+    // The peer reads the line: it stays his as long as nothing changes.
+    if mine.load(Relaxed) != core {
+        mine.store(core, Relaxed);
+    }
+}
+
+/// The core on which the peer was last seen.
+fn peer_core(peer: &AtomicU32) -> u32 {
+    peer.load(Relaxed).wrapping_sub(1)
 }
 
 fn unusable(unusable: Unusable) -> RecvError {
