@@ -1,5 +1,6 @@
 //! Getting: the consumers' side of a [`Core`].
 
+use crate::batch::{MOST, MOST_BYTES, Part};
 use crate::claims::Claimed;
 use crate::core::{Core, GET_LOCK, lock_deadline, with_cache};
 use crate::error::GetError;
@@ -12,6 +13,7 @@ use mp_pipe::ring::{Head, ReaderCache};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 /// A message as it was taken, not yet decoded.
 #[derive(Debug)]
@@ -23,8 +25,8 @@ pub(crate) struct Taken {
 }
 
 /// What a look under the get lock brought.
-pub(crate) enum Look {
-    Taken(Taken),
+pub(crate) enum Look<R> {
+    Taken(R),
     /// Nothing is inside: another consumer was faster.
     Empty,
     /// The lock was not to be had in time.
@@ -42,24 +44,48 @@ impl Core {
         bytes: &mut Vec<u8>,
     ) -> Result<Option<Taken>, GetError> {
         let mut wait = Wait::default();
-        let result = self.get_in_time(socket, watched, deadline, bytes, &mut wait);
+        let result =
+            self.get_in_time(socket, watched, deadline, &mut wait, |cache| self.take(cache, socket, bytes));
         self.pass_on(&wait, self.ring.reader_asleep(), || self.has_something());
         result
     }
 
-    #[inline]
-    fn get_in_time(
+    /// Takes up to `most` messages, their bytes appended to `bytes`; false when the time is over before the first.
+    pub(crate) fn get_batch(
         &self,
         socket: &Handle,
         watched: bool,
         deadline: Deadline,
+        most: usize,
         bytes: &mut Vec<u8>,
+        parts: &mut Vec<Part>,
+    ) -> Result<bool, GetError> {
+        let mut wait = Wait::default();
+        let mut take = |cache: &mut ReaderCache| Ok(self.take_some(cache, socket, most, bytes, parts));
+        let first = self.get_in_time(socket, watched, deadline, &mut wait, &mut take);
+        let mut more = matches!(first, Ok(Some(true)));
+        while more {
+            // Others had their turn; what is still there is taken without a wait.
+            let now = Deadline::after(Duration::ZERO);
+            more = matches!(self.get_once(now, &mut take), Ok(Look::Taken(true)));
+        }
+        self.pass_on(&wait, self.ring.reader_asleep(), || self.has_something());
+        first.map(|taken| taken.is_some())
+    }
+
+    #[inline]
+    fn get_in_time<R>(
+        &self,
+        socket: &Handle,
+        watched: bool,
+        deadline: Deadline,
         wait: &mut Wait,
-    ) -> Result<Option<Taken>, GetError> {
+        mut take: impl FnMut(&mut ReaderCache) -> Result<Look<R>, GetError>,
+    ) -> Result<Option<R>, GetError> {
         let mut last_look = None;
         loop {
             if self.has_something() {
-                match self.get_once(socket, deadline, bytes)? {
+                match self.get_once(deadline, &mut take)? {
                     Look::Taken(taken) => return Ok(Some(taken)),
                     Look::TimedOut => return Ok(None),
                     Look::Empty => {}
@@ -99,7 +125,11 @@ impl Core {
     }
 
     #[inline]
-    fn get_once(&self, socket: &Handle, deadline: Deadline, bytes: &mut Vec<u8>) -> Result<Look, GetError> {
+    fn get_once<R>(
+        &self,
+        deadline: Deadline,
+        take: &mut impl FnMut(&mut ReaderCache) -> Result<Look<R>, GetError>,
+    ) -> Result<Look<R>, GetError> {
         let held = match self.lock(GET_LOCK, lock_deadline(deadline)) {
             Ok(held) => held,
             Err(RawLockError::TimedOut) => {
@@ -109,7 +139,7 @@ impl Core {
             Err(error) => return Err(GetError::Io(error.into())),
         };
         mp_core::step!("queue.get", 1);
-        let look = with_cache(&self.reader, |cache| self.take(cache, socket, bytes));
+        let look = with_cache(&self.reader, |cache| take(cache));
         mp_core::step!("queue.get", 2);
         drop(held);
         mp_core::step!("queue.get", 3);
@@ -121,16 +151,52 @@ impl Core {
         look
     }
 
+    /// As many as may go under one lock, and no more than `most` in `parts`; true when others may follow.
+    fn take_some(
+        &self,
+        cache: &mut ReaderCache,
+        socket: &Handle,
+        most: usize,
+        bytes: &mut Vec<u8>,
+        parts: &mut Vec<Part>,
+    ) -> Look<bool> {
+        let (parts_before, bytes_before) = (parts.len(), bytes.len());
+        loop {
+            let full = parts.len() >= most;
+            if full || parts.len() - parts_before >= MOST || bytes.len() - bytes_before >= MOST_BYTES {
+                return Look::Taken(!full);
+            }
+            let before = bytes.len();
+            match self.take(cache, socket, bytes) {
+                Ok(Look::Taken(taken)) => parts.push(Part::Taken { taken, length: bytes.len() - before }),
+                Ok(Look::Empty | Look::TimedOut) if parts.len() == parts_before => return Look::Empty,
+                Ok(Look::Empty | Look::TimedOut) => return Look::Taken(false),
+                Err(error) => {
+                    bytes.truncate(before);
+                    parts.push(Part::Failed(error));
+                    return Look::Taken(false);
+                }
+            }
+            mp_core::step!("queue.batch", 2);
+        }
+    }
+
     #[inline]
-    fn take(&self, cache: &mut ReaderCache, socket: &Handle, bytes: &mut Vec<u8>) -> Result<Look, GetError> {
+    fn take(
+        &self,
+        cache: &mut ReaderCache,
+        socket: &Handle,
+        bytes: &mut Vec<u8>,
+    ) -> Result<Look<Taken>, GetError> {
         if let Some(claims) = &self.claims
             && let Some(again) = take_returned(claims, bytes)?
         {
             return Ok(Look::Taken(again));
         }
         let Some(head) = self.ring.peek(cache).map_err(GetError::Io)? else { return Ok(Look::Empty) };
+        let before = bytes.len();
         self.ring.copy_to(cache, &head, bytes).map_err(GetError::Io)?;
-        let claimed = self.claim_before_take(&head, bytes)?;
+        let claimed = self.claim_before_take(&head, &bytes[before..])?;
         self.announce_room();
         self.ring.commit(cache, &head);
         let handles = self.receive_handles(&head, socket).inspect_err(|_| self.lose(claimed));

@@ -277,6 +277,17 @@ impl<T: DeserializeOwned + 'static> JoinableQueue<T> {
         self.claim_until(Deadline::at(deadline))?.ok_or(GetTimeoutError::TimedOut)
     }
 
+    /// As [`claim`](JoinableQueue::claim), in a future, under any executor.
+    ///
+    /// # Errors
+    ///
+    /// See [`GetError`].
+    #[cfg(feature = "async")]
+    pub async fn claim_async(&self) -> Result<(T, Claim), GetError> {
+        let (value, claimed) = crate::methods::get_async(&self.get_end, Self::WATCHED).await?;
+        Ok((value, Claim { core: Arc::clone(self.get_end.core()), claimed }))
+    }
+
     fn claim_until(&self, deadline: Deadline) -> Result<Option<(T, Claim)>, GetError> {
         let core = self.get_end.core();
         let got = get_claimed(core, self.get_end.socket(), Self::WATCHED, deadline)?;

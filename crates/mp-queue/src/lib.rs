@@ -142,6 +142,7 @@
 
 #![forbid(unsafe_code)]
 
+mod batch;
 mod bell;
 mod claims;
 mod core;
@@ -155,10 +156,12 @@ mod put;
 mod queue;
 mod raw;
 mod ready;
+mod simple;
 mod split;
 mod sync;
 mod wait;
 
+pub use batch::{Batch, PutManyError};
 pub use error::{GetError, GetTimeoutError, PutError, PutTimeoutError, TryGetError, TryPutError};
 pub use joinable::{Claim, JoinableQueue, OnDeath, TaskDoneError};
 #[doc(inline)]
@@ -166,6 +169,7 @@ pub use mp_core::wait::{Readable, Waitable, wait};
 #[doc(inline)]
 pub use mp_core::{DecodeError, EncodeError, GiveError, Passed, TakeError, give, take};
 pub use queue::Queue;
+pub use simple::SimpleQueue;
 pub use split::{Receiver, Sender};
 
 #[cfg(doctest)]

@@ -2,14 +2,22 @@
 
 use crate::claims::Claimed;
 use crate::core::Core;
+#[cfg(feature = "async")]
+use crate::end::End;
 use crate::error::GetError;
+#[cfg(feature = "async")]
+use crate::error::PutError;
 use crate::get::Taken;
 use crate::put::Refused;
+#[cfg(feature = "async")]
+use crate::ready::{Room, Values};
 use mp_core::wire::{self, Encoding};
 use mp_core::{Deadline, Handle};
 use serde::{Serialize, de::DeserializeOwned};
 use std::borrow::Cow;
 use std::cell::RefCell;
+#[cfg(feature = "async")]
+use std::time::Duration;
 
 /// Buffers larger than this are not kept for the next message.
 const KEPT: usize = 1 << 20;
@@ -39,6 +47,41 @@ pub(crate) fn put<T: Serialize + 'static>(
         let message = wire::encode(value, scratch).map_err(Refused::Encode)?;
         core.put(message, socket, watched, deadline)
     })
+}
+
+/// Puts, in a future: waits in the kernel for room, and tries again.
+#[cfg(feature = "async")]
+pub(crate) async fn put_async<T: Serialize + 'static>(
+    end: &End,
+    watched: bool,
+    mut value: T,
+) -> Result<(), PutError<T>> {
+    loop {
+        // Returns at once when there is room, so nothing is encoded in vain.
+        if let Err(error) = mp_core::ready(&Room(end)).await {
+            return Err(PutError::Io(value, error));
+        }
+        let now = Deadline::after(Duration::ZERO);
+        match put(end.core(), end.socket(), watched, &value, now) {
+            Ok(()) => return Ok(()),
+            Err(refused) => value = refused.with(value).map_or_else(Ok, Err)?,
+        }
+    }
+}
+
+/// Gets, in a future: waits in the kernel for a value, and tries again. Nothing is taken but by a poll that returns it.
+#[cfg(feature = "async")]
+pub(crate) async fn get_async<T: DeserializeOwned + 'static>(
+    end: &End,
+    watched: bool,
+) -> Result<(T, Option<Claimed>), GetError> {
+    loop {
+        let now = Deadline::after(Duration::ZERO);
+        if let Some(got) = get_claimed(end.core(), end.socket(), watched, now)? {
+            return Ok(got);
+        }
+        mp_core::ready(&Values { end, watched }).await.map_err(GetError::Io)?;
+    }
 }
 
 /// Gets and decodes the next value; on a queue that can be joined it is this process's to settle, in its turn.
@@ -82,7 +125,7 @@ pub(crate) fn get_claimed<T: DeserializeOwned + 'static>(
 }
 
 /// Decodes what was taken. What cannot be decoded, or panics, is nobody's to do: its claim is counted lost.
-fn decode<T: DeserializeOwned + 'static>(
+pub(crate) fn decode<T: DeserializeOwned + 'static>(
     core: &Core,
     taken: Taken,
     bytes: Cow<'_, [u8]>,
@@ -155,6 +198,70 @@ macro_rules! putting {
             self.put_in_time(value, Deadline::at(deadline))
         }
 
+        /// As [`put`](Self::put), in a future, under any executor. It costs no thread, and dropped before it is ready it has put
+        /// nothing (and drops the value).
+        ///
+        /// # Errors
+        ///
+        /// As [`put`](Self::put).
+        #[cfg(feature = "async")]
+        pub async fn put_async(&self, value: T) -> Result<(), PutError<T>> {
+            crate::methods::put_async(self.put_end(), Self::WATCHED, value).await
+        }
+
+        /// Puts all of `values`, in order, some dozens under one lock: faster than one by one. Returns how many there were.
+        ///
+        /// Values of other producers may come between. While it waits for room, what was put before can be got.
+        ///
+        /// # Errors
+        ///
+        /// When one cannot be put: see [`PutManyError`](crate::PutManyError), which gives back what is not in the queue. To keep
+        /// what was not yet taken from an iterator, pass it by reference.
+        pub fn put_many(
+            &self,
+            values: impl IntoIterator<Item = T>,
+        ) -> Result<usize, crate::PutManyError<T, PutError<T>>> {
+            crate::batch::put_many(self.core(), self.put_end(), Self::WATCHED, values, Deadline::NEVER)
+                .map_err(|stopped| {
+                    stopped.into_error(|refused, value| refused.with(value).unwrap_or_else(PutError::Closed))
+                })
+        }
+
+        /// As [`put_many`](Self::put_many), as many as there is room for now.
+        ///
+        /// # Errors
+        ///
+        /// As [`put_many`](Self::put_many), [`Full`](TryPutError::Full) included.
+        pub fn try_put_many(
+            &self,
+            values: impl IntoIterator<Item = T>,
+        ) -> Result<usize, crate::PutManyError<T, TryPutError<T>>> {
+            let now = Deadline::after(Duration::ZERO);
+            let name = |refused: crate::put::Refused, value| {
+                refused.with(value).map_or_else(TryPutError::Full, TryPutError::Failed)
+            };
+            crate::batch::put_many(self.core(), self.put_end(), Self::WATCHED, values, now)
+                .map_err(|stopped| stopped.into_error(name))
+        }
+
+        /// As [`put_many`](Self::put_many); waits for room at most `timeout` in all.
+        ///
+        /// # Errors
+        ///
+        /// As [`put_many`](Self::put_many), [`TimedOut`](PutTimeoutError::TimedOut) included.
+        pub fn put_many_timeout(
+            &self,
+            values: impl IntoIterator<Item = T>,
+            timeout: Duration,
+        ) -> Result<usize, crate::PutManyError<T, PutTimeoutError<T>>> {
+            let name = |refused: crate::put::Refused, value| {
+                refused.with(value).map_or_else(PutTimeoutError::TimedOut, PutTimeoutError::Failed)
+            };
+            let deadline = Deadline::after(timeout);
+            crate::batch::put_many(self.core(), self.put_end(), Self::WATCHED, values, deadline)
+                .map_err(|stopped| stopped.into_error(name))
+        }
+
         fn put_in_time(&self, value: T, deadline: Deadline) -> Result<(), PutTimeoutError<T>> {
             match put(self.core(), self.put_end().socket(), Self::WATCHED, &value, deadline) {
                 Ok(()) => Ok(()),
@@ -206,6 +313,71 @@ macro_rules! getting {
         /// As [`get_timeout`](Self::get_timeout).
         pub fn get_deadline(&self, deadline: Instant) -> Result<T, GetTimeoutError> {
             self.get_in_time(Deadline::at(deadline))
+        }
+
+        /// As [`get`](Self::get), in a future, under any executor. It costs no thread, and dropped before it is ready it has taken
+        /// nothing.
+        ///
+        /// # Errors
+        ///
+        /// As [`get`](Self::get).
+        #[cfg(feature = "async")]
+        pub async fn get_async(&self) -> Result<T, GetError> {
+            let (value, claimed) = crate::methods::get_async(self.get_end(), Self::WATCHED).await?;
+            if let Some(claimed) = claimed {
+                self.core().keep(claimed);
+            }
+            Ok(value)
+        }
+
+        /// Gets what is there, up to `most` values, some dozens under one lock: faster than one by one. Waits for the first.
+        ///
+        /// They are this process's, decoded as they are asked for.
+        ///
+        /// # Errors
+        ///
+        /// See [`GetError`], when there is not even one. One that cannot be got is an `Err` among the values.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+        /// let queue = mp_queue::Queue::new()?;
+        /// queue.put_many(0..1000)?;
+        /// let some: Vec<i32> = queue.get_many(10)?.collect::<Result<_, _>>()?;
+        /// assert_eq!(some, Vec::from_iter(0..10));
+        /// assert_eq!(queue.get_many(usize::MAX)?.len(), 990);
+        /// # Ok(())
+        /// # }
+        /// ```
+        pub fn get_many(&self, most: usize) -> Result<crate::Batch<T>, GetError> {
+            let got = crate::batch::get_many(self.get_end(), Self::WATCHED, most, Deadline::NEVER)?;
+            got.ok_or(GetError::Closed)
+        }
+
+        /// As [`get_many`](Self::get_many), if there is a value now.
+        ///
+        /// # Errors
+        ///
+        /// [`Empty`](TryGetError::Empty) when not, else as [`get_many`](Self::get_many).
+        pub fn try_get_many(&self, most: usize) -> Result<crate::Batch<T>, TryGetError> {
+            let now = Deadline::after(Duration::ZERO);
+            crate::batch::get_many(self.get_end(), Self::WATCHED, most, now)?.ok_or(TryGetError::Empty)
+        }
+
+        /// As [`get_many`](Self::get_many); waits for the first at most `timeout`.
+        ///
+        /// # Errors
+        ///
+        /// [`TimedOut`](GetTimeoutError::TimedOut) when none came, else as [`get_many`](Self::get_many).
+        pub fn get_many_timeout(
+            &self,
+            most: usize,
+            timeout: Duration,
+        ) -> Result<crate::Batch<T>, GetTimeoutError> {
+            let deadline = Deadline::after(timeout);
+            let got = crate::batch::get_many(self.get_end(), Self::WATCHED, most, deadline)?;
+            got.ok_or(GetTimeoutError::TimedOut)
         }
 
         fn get_in_time(&self, deadline: Deadline) -> Result<T, GetTimeoutError> {

@@ -5,17 +5,34 @@ use crate::error::PutError;
 use crate::wait::Wait;
 use mp_core::handle::{Handle, Handles};
 use mp_core::wire::Message;
-use mp_core::{Deadline, EncodeError, park};
+use mp_core::{Deadline, EncodeError, Encoding, park};
 use mp_lock::raw::RawLockError;
 use mp_pipe::packet;
 use mp_pipe::ring::{Growth, Record, WriteError};
+use std::collections::VecDeque;
 use std::io;
+use std::ops::Range;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// A producer asks the kernel whether a consumer still lives when the last answer is older than so many ticks, some tens of
 /// microseconds. An end that was dropped, not killed, is asked about at once.
 const FRESH: u64 = 1 << 17;
+
+/// One value of a batch: where its bytes are among the batch's.
+#[derive(Debug)]
+pub(crate) struct Encoded {
+    pub(crate) encoding: Encoding,
+    pub(crate) bytes: Range<usize>,
+    pub(crate) handles: Handles,
+    pub(crate) count: u16,
+}
+
+impl Encoded {
+    fn record<'a>(&self, bytes: &'a [u8]) -> Record<'a> {
+        Record { encoding: self.encoding, bytes: &bytes[self.bytes.clone()], handles: self.count }
+    }
+}
 
 /// Why nothing was put; the value is put back around it by the caller.
 #[derive(Debug)]
@@ -57,8 +74,12 @@ impl Core {
         if !message.handles.is_empty() {
             self.carried.store(true, Relaxed);
         }
+        let handles = u16::try_from(message.handles.len()).map_err(|_| Refused::TooManyHandles)?;
+        let record = Record { encoding: message.encoding, bytes: message.bytes, handles };
         let mut wait = Wait::default();
-        let result = self.put_in_time(&message, socket, watched, deadline, &mut wait);
+        let result = self.put_in_time(socket, watched, deadline, &mut wait, || {
+            self.put_once(record, &message.handles, socket, deadline)
+        });
         if result.is_ok() {
             self.wake(self.ring.reader_asleep());
         }
@@ -69,23 +90,42 @@ impl Core {
         result
     }
 
+    /// Puts what was encoded, in order; what was put is gone from `encoded` afterwards.
+    pub(crate) fn put_batch(
+        &self,
+        bytes: &[u8],
+        encoded: &mut VecDeque<Encoded>,
+        socket: &Handle,
+        watched: bool,
+        deadline: Deadline,
+    ) -> Result<(), Refused> {
+        if encoded.is_empty() {
+            return Ok(());
+        }
+        let mut wait = Wait::default();
+        let result = self.put_in_time(socket, watched, deadline, &mut wait, || {
+            self.put_some(bytes, encoded, socket, deadline)
+        });
+        self.pass_on(&wait, self.ring.writer_asleep(), || self.has_room());
+        result
+    }
+
+    /// `once` says whether it is put; false when the queue is full.
     #[inline]
     fn put_in_time(
         &self,
-        message: &Message<'_>,
         socket: &Handle,
         watched: bool,
         deadline: Deadline,
         wait: &mut Wait,
+        mut once: impl FnMut() -> Result<bool, Refused>,
     ) -> Result<(), Refused> {
-        let handles = u16::try_from(message.handles.len()).map_err(|_| Refused::TooManyHandles)?;
-        let record = Record { encoding: message.encoding, bytes: message.bytes, handles };
         loop {
             let departures = self.departures();
             if watched && self.consumers_gone(socket, departures) {
                 return Err(Refused::Disconnected);
             }
-            if self.put_once(record, &message.handles, socket, deadline)? {
+            if once()? {
                 return Ok(());
             }
             if !self.silence_room() {
@@ -119,6 +159,39 @@ impl Core {
         mp_core::step!("queue.put", 2);
         drop(held);
         mp_core::step!("queue.put", 3);
+        written
+    }
+
+    /// As many as there is room for, under one lock. False when some are left.
+    fn put_some(
+        &self,
+        bytes: &[u8],
+        encoded: &mut VecDeque<Encoded>,
+        socket: &Handle,
+        deadline: Deadline,
+    ) -> Result<bool, Refused> {
+        // What moves with its message leaves this process only when the lock is given back.
+        let mut sent = Vec::new();
+        let held = self.lock_for_put(deadline)?;
+        let written = if self.is_closed() {
+            Err(Refused::Closed)
+        } else {
+            loop {
+                let Some(next) = encoded.front() else { break Ok(true) };
+                self.announce_values();
+                match self.write_if_room(next.record(bytes), &next.handles, socket) {
+                    Ok(true) => sent.extend(encoded.pop_front()),
+                    other => break other,
+                }
+                mp_core::step!("queue.batch", 1);
+            }
+        };
+        drop(held);
+        if !sent.is_empty() {
+            self.carried.fetch_or(sent.iter().any(|one| !one.handles.is_empty()), Relaxed);
+            self.wake(self.ring.reader_asleep());
+            sent.into_iter().for_each(|one| one.handles.sent());
+        }
         written
     }
 

@@ -58,7 +58,6 @@ use std::{fmt, io};
 /// # Ok(())
 /// # }
 /// ```
-#[doc(alias = "SimpleQueue")]
 pub struct Queue<T> {
     put_end: End,
     get_end: End,

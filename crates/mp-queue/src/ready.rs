@@ -1,5 +1,7 @@
 //! Readiness: what `wait`, `poll`, epoll and async runtimes see of a queue.
 
+#[cfg(feature = "async")]
+use crate::end::End;
 use crate::joinable::JoinableQueue;
 use crate::queue::Queue;
 use crate::split::{Receiver, Sender};
@@ -49,6 +51,39 @@ impl<T> Waitable for Sender<T> {
 
     fn is_ready(&self) -> io::Result<bool> {
         Ok(self.put_end().has_room())
+    }
+}
+
+/// One end of any kind of handle, waited for in a future until a get would not wait.
+#[cfg(feature = "async")]
+pub(crate) struct Values<'a> {
+    pub(crate) end: &'a End,
+    pub(crate) watched: bool,
+}
+
+#[cfg(feature = "async")]
+impl Waitable for Values<'_> {
+    fn wait_fd(&self) -> io::Result<BorrowedFd<'_>> {
+        self.end.values_fd(self.watched)
+    }
+
+    fn is_ready(&self) -> io::Result<bool> {
+        Ok(self.end.has_values(self.watched))
+    }
+}
+
+/// The other end, until a put would not wait.
+#[cfg(feature = "async")]
+pub(crate) struct Room<'a>(pub(crate) &'a End);
+
+#[cfg(feature = "async")]
+impl Waitable for Room<'_> {
+    fn wait_fd(&self) -> io::Result<BorrowedFd<'_>> {
+        self.0.room_fd()
+    }
+
+    fn is_ready(&self) -> io::Result<bool> {
+        Ok(self.0.has_room())
     }
 }
 
