@@ -108,11 +108,11 @@ impl<T: Pod> Frozen<T> {
         let size = segment::size_of_file(&fd)?;
         let map = Mapping::new(MmapOptions::new().len(size).map_raw_read_only(&fd)?);
         let payload = segment::check_format(&map, format::<T>())?;
-        pages::check_size(&fd, size, payload + HEADER)?;
+        pages::check_size(&map, payload + HEADER)?;
         if !payload.is_multiple_of(size_of::<T>()) {
             return Err(invalid("its size does not fit its elements"));
         }
-        let (map, pages) = segment::laid_out(&fd, map, false)?;
+        let (map, pages) = pages::laid_out(&fd, map, false)?;
         let len = payload / size_of::<T>();
         Ok(Frozen { fd: Handle::from(fd), map: Arc::new(map), len, pages, element: PhantomData })
     }
@@ -230,7 +230,7 @@ impl<T: Pod> FrozenWriter<T> {
             let Huge { fd, map, pages } = pages::make("mp-frozen", size)?;
             map.keep_from_forks()?;
             segment::write_header(&map, format::<T>(), payload as u64);
-            segment::write_pages(&map, pages);
+            pages::write(&map, pages);
             Ok(FrozenWriter { fd, map, len, element: PhantomData })
         };
         during(make(), || format!("make room for {len} elements to freeze, in huge pages"))

@@ -5,6 +5,7 @@ use crate::segment::invalid;
 use crate::sys;
 use rustix::fs::SealFlags;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::Ordering::Relaxed;
 use std::{fs, io};
 
 /// Which pages lie under memory that was made with huge ones.
@@ -132,11 +133,52 @@ pub(crate) fn seal_size(fd: &OwnedFd) -> io::Result<()> {
     sys::seal(fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)
 }
 
-/// How large a file is that holds `total` bytes in pages of its file system; an error for one that is neither.
-pub(crate) fn check_size(fd: &OwnedFd, size: usize, total: usize) -> io::Result<()> {
-    let fits = size == total
-        || sys::huge_page_size(fd)?.is_some_and(|page| total.checked_next_multiple_of(page) == Some(size));
-    if fits { Ok(()) } else { Err(invalid("its size is not what its header says")) }
+/// Where the header of a segment says which pages lie under it.
+const PAGES: usize = 56;
+
+/// Stands beside the size of a reserved page there.
+const RESERVED: u64 = 1 << 63;
+
+/// Remembers which pages lie under it: that is counted where it is made, and receivers are told.
+pub(crate) fn write(map: &Mapping, pages: Pages) {
+    let word = match pages {
+        Pages::Ordinary => 0,
+        Pages::Transparent { bytes } => bytes as u64,
+        Pages::Reserved { size } => size as u64 | RESERVED,
+    };
+    map.atomic_u64(PAGES).store(word, Relaxed);
+}
+
+/// Which pages the header says there are: what a broken program writes there is no more than a wrong answer.
+fn read(map: &Mapping) -> Pages {
+    let word = map.atomic_u64(PAGES).load(Relaxed);
+    let number = usize::try_from(word & !RESERVED).unwrap_or(0);
+    match (word & RESERVED != 0, number) {
+        (_, 0) => Pages::Ordinary,
+        (true, size) if size.is_power_of_two() => Pages::Reserved { size },
+        (true, _) => Pages::Ordinary,
+        (false, bytes) => Pages::Transparent { bytes: bytes.min(map.len()) },
+    }
+}
+
+/// Checks that the whole file, which is mapped, is what `total` bytes take in its pages.
+pub(crate) fn check_size(map: &Mapping, total: usize) -> io::Result<()> {
+    let expected = match read(map) {
+        Pages::Reserved { size } => total.checked_next_multiple_of(size),
+        _ => Some(total),
+    };
+    if expected == Some(map.len()) { Ok(()) } else { Err(invalid("its size is not what its header says")) }
+}
+
+/// Maps it anew where it lies in transparent huge pages, which a mapping shows only when it is aligned as they are.
+pub(crate) fn laid_out(fd: &OwnedFd, map: Mapping, writable: bool) -> io::Result<(Mapping, Pages)> {
+    let pages = read(&map);
+    if !matches!(pages, Pages::Transparent { .. }) {
+        return Ok((map, pages));
+    }
+    let length = map.len();
+    drop(map);
+    Ok((Mapping::aligned(fd, length, transparent_alignment(), writable)?, pages))
 }
 
 #[cfg(test)]
@@ -157,6 +199,23 @@ ShmemPmdMapped:     4096 kB
         assert_eq!(sum_huge(smaps, 0x7f00_0000_0000, 4 << 20), 2 << 20);
         assert_eq!(sum_huge(smaps, 0x7f00_0040_0000, 4096), 0);
         assert_eq!(sum_huge("", 0, 1), 0);
+    }
+
+    #[test]
+    fn what_the_header_says_of_pages_is_taken_with_care() {
+        let map = Mapping::new(memmap2::MmapOptions::new().len(8192).map_anon().unwrap().into());
+        for pages in [Pages::Ordinary, Pages::Transparent { bytes: 4096 }, Pages::Reserved { size: 2 << 20 }]
+        {
+            write(&map, pages);
+            assert_eq!(read(&map), pages);
+        }
+        for nonsense in [u64::MAX, RESERVED, RESERVED | 3] {
+            map.atomic_u64(PAGES).store(nonsense, Relaxed);
+            assert_eq!(read(&map), Pages::Ordinary);
+        }
+        map.atomic_u64(PAGES).store(1 << 50, Relaxed);
+        assert_eq!(read(&map), Pages::Transparent { bytes: 8192 });
+        assert!(check_size(&map, 8192).is_ok() && check_size(&map, 8191).is_err());
     }
 
     #[test]

@@ -13,7 +13,7 @@
 //! | 24..32 | payload length |
 //! | 32..40 | pid namespace of the creator |
 //! | 40..56 | four [bells](crate::bell), in values and arrays |
-//! | 56..64 | the alignment at which it should be mapped, zero where any will do |
+//! | 56..64 | which [pages](crate::Pages) lie under it: bytes in transparent huge ones; or the size of a reserved one, with the highest bit |
 //!
 //! A segment may also be a part of named memory, at a place that its user chose. There the first word is in one of these states:
 //!
@@ -131,7 +131,7 @@ impl Segment {
         let Huge { fd, map, pages } = pages::make("mp-segment", total)?;
         pages::seal_size(&fd)?;
         write_header(&map, format, length as u64);
-        write_pages(&map, pages);
+        pages::write(&map, pages);
         Ok(Segment::of(fd, map, length, format, pages))
     }
 
@@ -216,8 +216,8 @@ impl Segment {
         let size = size_of_file(&fd)?;
         let map = Mapping::new(map(&fd, 0, size)?);
         let payload = check_format(&map, format)?;
-        pages::check_size(&fd, size, payload + HEADER)?;
-        let (map, pages) = laid_out(&fd, map, true)?;
+        pages::check_size(&map, payload + HEADER)?;
+        let (map, pages) = pages::laid_out(&fd, map, true)?;
         Ok(Segment::of(fd, map, payload, format, pages))
     }
 
@@ -391,32 +391,6 @@ pub(crate) fn header(format: Format, payload: u64) -> [u8; HEADER] {
 /// afterwards, which orders the two.
 pub(crate) fn write_header(map: &Mapping, format: Format, payload: u64) {
     map.copy_in(0, &header(format, payload));
-}
-
-/// Remembers which pages lie under it: how many bytes are huge is counted where it was made, and a receiver is told so.
-pub(crate) fn write_pages(map: &Mapping, pages: Pages) {
-    if let Pages::Transparent { bytes } = pages {
-        map.atomic_u64(PAGES).store(bytes as u64, Relaxed);
-    }
-}
-
-/// Where the header says how many bytes lie in transparent huge pages.
-const PAGES: usize = 56;
-
-/// Maps it anew where it lies in huge pages, which a mapping shows only when it is aligned as they are.
-pub(crate) fn laid_out(fd: &OwnedFd, map: Mapping, writable: bool) -> io::Result<(Mapping, Pages)> {
-    if let Some(size) = sys::huge_page_size(fd)? {
-        return Ok((map, Pages::Reserved { size }));
-    }
-    let told = map.atomic_u64(PAGES).load(Relaxed);
-    let bytes = usize::try_from(told).unwrap_or(usize::MAX).min(map.len());
-    if bytes == 0 {
-        return Ok((map, Pages::Ordinary));
-    }
-    let length = map.len();
-    drop(map);
-    let aligned = Mapping::aligned(fd, length, pages::transparent_alignment(), writable)?;
-    Ok((aligned, Pages::Transparent { bytes }))
 }
 
 /// How large the file is, as far as it can be mapped and has a header.

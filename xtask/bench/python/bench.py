@@ -175,6 +175,35 @@ def lock():
     return run, lambda: None
 
 
+def fetch_add():
+    value = mp.get_context("fork").Value("Q", 0)
+
+    def run(n):
+        for _ in range(n):
+            with value.get_lock():
+                value.value += 1
+
+    return run, lambda: None
+
+
+def attach():
+    from multiprocessing.shared_memory import SharedMemory
+
+    memory = SharedMemory(create=True, size=4096)
+
+    def run(n):
+        for _ in range(n):
+            attached = SharedMemory(memory.name)
+            attached.buf[0]
+            attached.close()
+
+    def end():
+        memory.close()
+        memory.unlink()
+
+    return run, end
+
+
 def pool(how):
     workers = mp.get_context("fork").Pool(len(os.sched_getaffinity(0)), die_with_parent)
 
@@ -198,6 +227,8 @@ WHAT = {
     "stream-pipe": lambda: linked("pipe", stream),
     "stream-queue": lambda: linked("queue", stream),
     "lock": lock,
+    "fetch-add": fetch_add,
+    "attach": attach,
     "pool-one": lambda: pool("one"),
     "pool-stream": lambda: pool("stream"),
 }

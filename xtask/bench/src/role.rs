@@ -11,6 +11,7 @@ type Role = (&'static str, fn(&str) -> Result<(), Failure>);
 const ROLES: &[Role] = &[
     ("nothing", |_| Ok(())),
     ("ring", limit::links::serve),
+    ("memfd", limit::memory::serve),
     ("worker", limit::worker::serve),
     ("zygote", limit::zygote::serve),
     ("ipc-channel", peers::ipc_channel::serve),

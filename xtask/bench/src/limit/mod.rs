@@ -2,6 +2,7 @@
 
 mod barrier;
 pub(crate) mod links;
+pub(crate) mod memory;
 pub(crate) mod mutex;
 pub(crate) mod reexec;
 mod ring;

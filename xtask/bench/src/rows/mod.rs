@@ -1,5 +1,8 @@
 //! What is measured, and who takes part: one file a row.
 
+mod attach;
+mod fetch_add;
+pub(crate) mod frozen;
 mod lock;
 mod pool_one;
 mod pool_stream;
@@ -48,4 +51,7 @@ pub(crate) static ROWS: &[Row] = &[
     pool_one::ROW,
     pool_stream::ROW,
     round_trip_one_core::ROW,
+    fetch_add::ROW,
+    attach::ROW,
+    frozen::ROW,
 ];
