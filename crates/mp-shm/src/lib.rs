@@ -65,8 +65,12 @@
 //!   is an error that says so.
 //! - **One step or two.** Each operation on an element is one atomic step: `set`, `swap`, `fetch_add`, `update`. `get` and then `set` are two,
 //!   and [race](Value#reading-then-writing-still-races).
+//! - **Waiting.** [`Value::wait_until`] and [`Array::at`]`(i).wait_until(..)` sleep until somebody else has changed what is there.
+//!   Changing costs nothing for that while nobody waits.
 //! - **Bulk.** Copies of many elements run at the speed of `memcpy` and are not one step.
 //! - **Frozen.** Written by one, then sealed by the kernel, then a plain `&[T]` for everybody.
+//! - **Pages.** All memory is there from the start; [`Array::prefault`] maps it at once too, and [`Array::with_huge_pages`] and
+//!   [`FrozenWriter::with_huge_pages`] take huge pages where the machine has some; [`Pages`] says whether it had.
 //! - **Named or not.** Memory without a name cannot be left behind. A name is for programs that cannot be handed a handle.
 //!
 //! # Python's typecodes
@@ -88,6 +92,9 @@
 //! | --- | --- |
 //! | in any operation on one element | it was done, or not; never half, and nobody waits |
 //! | in a bulk copy into an array | some of the elements, the one at the edge perhaps by half: agree by a value set afterwards |
+//! | after it has changed an element, before it wakes who waits for that | they see the change within 100 ms |
+//! | while it waits for a change | nothing |
+//! | while it replaces an item of a [`ShareableList`] | the item is the old one, `None`, or the new one |
 //! | while it writes what is to be frozen | nobody has seen it; the kernel frees it |
 //! | the last user of memory without a name | the kernel frees it, also while it is on its way in a message |
 //! | in [`SharedMemory::create`] | no name at all, or a whole segment under it; never a half-made one |
@@ -99,6 +106,7 @@
 //!
 //! - `value.set(value.get() + 1)` loses what others add in between; `value.fetch_add(1)` does not, and a lock around both steps
 //!   does not either.
+//! - `wait_until` looks at what is there, not at each change: what was changed and changed back in between passes unseen.
 //! - What was read is old at once: `get` says what was there, not what is.
 //! - A `Value` is a whole page of memory and a descriptor. For a thousand numbers take one [`Array`].
 //! - Each handle that arrives in a process is a descriptor there; a clone is not.
