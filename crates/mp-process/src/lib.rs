@@ -116,7 +116,11 @@
 //!
 //! # Platforms
 //!
-//! Linux 5.4 or later. Rust 1.88 (MSRV). No features.
+//! Linux 5.4 or later. Rust 1.88 (MSRV).
+//!
+//! # Features
+//!
+//! - `async`: `process.await` and `wait_async`, under any executor; none by default.
 //!
 //! # Trust and safety
 //!
@@ -129,6 +133,8 @@ mod entry;
 mod error;
 mod exec;
 mod forkserver;
+#[cfg(feature = "async")]
+mod future;
 mod info;
 mod inherited;
 mod launch;
@@ -153,6 +159,8 @@ pub use entry::init;
 pub use entry::init_before_main;
 pub use error::{JoinError, LastWords, Panic, SpawnError};
 pub use forkserver::ForkServer;
+#[cfg(feature = "async")]
+pub use future::Join;
 pub use info::{ProcessInfo, active_children, cpu_count, current_process, parent_process};
 pub use mp_core::{
     DecodeError, EncodeError, GiveError, Passed, Readable, TakeError, Waitable, give, take, wait,

@@ -38,6 +38,9 @@ pub struct Process<R> {
     stdin: Option<ChildStdin>,
     stdout: Option<ChildStdout>,
     stderr: Option<ChildStderr>,
+    /// Pipes that nobody took, once a future waits.
+    #[cfg(feature = "async")]
+    forgotten: Vec<crate::tail::Tail>,
     result: PhantomData<fn() -> R>,
 }
 
@@ -108,7 +111,15 @@ impl Process<()> {
 impl<R> Process<R> {
     pub(crate) fn new(launched: Launched) -> Process<R> {
         let Launched { child, streams: OwnStreams { stdin, stdout, stderr, tails: _ } } = launched;
-        Process { child: Some(child), stdin, stdout, stderr, result: PhantomData }
+        Process {
+            child: Some(child),
+            stdin,
+            stdout,
+            stderr,
+            #[cfg(feature = "async")]
+            forgotten: Vec::new(),
+            result: PhantomData,
+        }
     }
 
     pub(crate) fn child(&self) -> &Arc<Child> {
@@ -323,6 +334,19 @@ impl<R> Process<R> {
             });
         }
         child.wait(deadline)
+    }
+}
+
+#[cfg(feature = "async")]
+impl<R> Process<R> {
+    /// Has what comes through pipes that nobody took read and forgotten, so that the process never waits for a reader.
+    pub(crate) fn forget_pipes(&mut self) -> io::Result<()> {
+        drop(self.stdin.take());
+        let pipes = [self.stdout.take().map(OwnedFd::from), self.stderr.take().map(OwnedFd::from)];
+        for pipe in pipes.into_iter().flatten() {
+            self.forgotten.push(crate::tail::Tail::of(pipe, 0)?);
+        }
+        Ok(())
     }
 }
 
