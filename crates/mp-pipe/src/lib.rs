@@ -102,7 +102,9 @@
 //!
 //! # Features
 //!
-//! None.
+//! | feature | gives | costs |
+//! | --- | --- | --- |
+//! | `async` | `recv_async`, under any executor | `async-io`, and its one thread a process once used |
 //!
 //! # Trust and safety
 //!
@@ -122,6 +124,8 @@ mod auth;
 mod client;
 mod connection;
 mod error;
+#[cfg(feature = "async")]
+mod futures;
 mod half;
 mod handshake;
 mod link;
