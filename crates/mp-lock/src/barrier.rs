@@ -343,7 +343,7 @@ impl Inner {
                 Mode::Acting if watch.over() => return Err(BarrierError::TimedOut),
                 Mode::Acting => {
                     watch.look_due();
-                    meeting.gate.sleep(seen, &watch);
+                    meeting.gate.sleep(seen, &mut watch);
                 }
             }
         }

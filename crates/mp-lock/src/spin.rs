@@ -2,30 +2,51 @@
 
 use mp_core::park;
 use std::hint::spin_loop;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// What this process's threads have learnt at one handle about waiting there. The budget is a time, not a count of pauses, which
 /// last 4 to 140 cycles by processor.
+///
+/// Two that hand something to each other have two gaits, and neither leaves its own by itself: both spin, and each finds what it waits
+/// for within a fraction of a microsecond; or both sleep, and each is woken after longer than a spin. So one that has
+/// given up spinning now and then insists, for as long as a wake takes, and some times in a row: until the other one has done the same.
+/// Each time that this does not help it waits twice as often before it tries again: on one core it hardly ever does.
 #[derive(Debug)]
 pub(crate) struct Spin {
-    /// In nanoseconds.
+    /// In nanoseconds; 0 when spinning has lately not paid.
     budget: AtomicU32,
-    passed_over: AtomicU32,
+    /// How often to insist from here on.
+    insist: AtomicU32,
+    /// How many waits to pass over before the next attempt, and how many it was the last time.
+    to_pass: AtomicU32,
+    passed: AtomicU32,
 }
 
 impl Default for Spin {
     fn default() -> Spin {
-        Spin { budget: AtomicU32::new(Spin::MOST), passed_over: AtomicU32::new(0) }
+        Spin {
+            budget: AtomicU32::new(MOST),
+            insist: AtomicU32::new(0),
+            to_pass: AtomicU32::new(0),
+            passed: AtomicU32::new(FEWEST),
+        }
     }
 }
 
-impl Spin {
-    const MOST: u32 = 5_000;
-    const LEAST: u32 = 600;
-    /// A budget that has shrunk to nothing is tried again so seldom.
-    const PROBE_EVERY: u32 = 64;
+const MOST: u32 = 5_000;
+const LEAST: u32 = 600;
+/// About two wakes of a sleeping process on another core.
+const INSIST: u32 = 60_000;
+/// So often in a row.
+const ROW: u32 = 64;
+/// The longest spin for a mutex.
+const BRIEF: u32 = 3_000;
+const FEWEST: u32 = 16;
+const SELDOM: u32 = 4096;
 
+impl Spin {
     /// Spins until `done` says so; false when it did not within the budget.
     #[inline]
     pub(crate) fn until(&self, mut done: impl FnMut() -> bool) -> bool {
@@ -33,34 +54,96 @@ impl Spin {
     }
 
     /// Several threads may learn at once; each lesson is as good as another.
-    fn insist(&self, mut done: impl FnMut() -> bool) -> bool {
-        if park::usable_cores() < 2 {
+    fn insist(&self, done: impl FnMut() -> bool) -> bool {
+        if !has_several_cores() {
             return false;
         }
-        let learnt = self.budget.load(Ordering::Relaxed);
-        if learnt < Spin::LEAST {
-            let passed_over = self.passed_over.load(Ordering::Relaxed) + 1;
-            self.passed_over.store(passed_over % Spin::PROBE_EVERY, Ordering::Relaxed);
-            if passed_over < Spin::PROBE_EVERY {
-                return false;
+        let budget = self.budget.load(Ordering::Relaxed);
+        if budget >= LEAST {
+            let took = spin(budget, done);
+            let next = if took.is_some() { MOST.min(budget * 2) } else { budget / 2 };
+            self.budget.store(next, Ordering::Relaxed);
+            return took.is_some();
+        }
+        let to_pass = self.to_pass.load(Ordering::Relaxed);
+        if to_pass > 0 {
+            self.to_pass.store(to_pass - 1, Ordering::Relaxed);
+            return false;
+        }
+        let took = spin(INSIST, done);
+        self.learn(took);
+        took.is_some()
+    }
+
+    /// From one time of insisting.
+    fn learn(&self, took: Option<Duration>) {
+        let left = match self.insist.load(Ordering::Relaxed) {
+            0 => ROW,
+            left => left - 1,
+        };
+        match took {
+            // Both spin now.
+            Some(took) if took.as_nanos() < MOST.into() => {
+                self.insist.store(0, Ordering::Relaxed);
+                self.passed.store(FEWEST, Ordering::Relaxed);
+                self.budget.store(MOST, Ordering::Relaxed);
+            }
+            Some(_) if left > 0 => self.insist.store(left, Ordering::Relaxed),
+            _ => {
+                let passed = self.passed.load(Ordering::Relaxed).saturating_mul(2).min(SELDOM);
+                self.insist.store(0, Ordering::Relaxed);
+                self.passed.store(passed, Ordering::Relaxed);
+                self.to_pass.store(passed, Ordering::Relaxed);
             }
         }
-        let budget = if learnt < Spin::LEAST { Spin::MOST } else { learnt };
-        let (start, allowed) = (Instant::now(), Duration::from_nanos(budget.into()));
-        let found = loop {
-            if (0..8).any(|_| {
-                spin_loop();
-                done()
-            }) {
-                break true;
-            }
-            if start.elapsed() >= allowed {
-                break false;
-            }
-        };
-        let next = if found { Spin::MOST.min(learnt.saturating_mul(2).max(Spin::LEAST)) } else { learnt / 2 };
-        self.budget.store(next, Ordering::Relaxed);
-        found
+    }
+}
+
+/// Whether another process can run while this one spins. Not how many cores this process may use: bound to one, it spins for one that
+/// is bound to another.
+fn has_several_cores() -> bool {
+    static SEVERAL: OnceLock<bool> = OnceLock::new();
+    *SEVERAL.get_or_init(|| {
+        // A list such as `0-3`; where it cannot be read, what this process may use is a fair guess.
+        let online = std::fs::read_to_string("/sys/devices/system/cpu/online");
+        online.map_or(park::usable_cores() > 1, |online| online.contains(['-', ',']))
+    })
+}
+
+/// For the mutex, which has no memory of its own: a short spin, as long as that has lately paid anywhere in this process. What a
+/// mutex guards is held shortly, so nobody insists.
+pub(crate) fn brief(done: impl FnMut() -> bool) -> bool {
+    static BUDGET: AtomicU32 = AtomicU32::new(BRIEF);
+    static PASSED: AtomicU32 = AtomicU32::new(0);
+    if !has_several_cores() {
+        return false;
+    }
+    let learnt = BUDGET.load(Ordering::Relaxed);
+    if learnt < LEAST {
+        let passed = PASSED.load(Ordering::Relaxed).wrapping_add(1);
+        PASSED.store(passed, Ordering::Relaxed);
+        if !passed.is_multiple_of(FEWEST) {
+            return false;
+        }
+    }
+    let took = spin(learnt.max(LEAST), done);
+    BUDGET
+        .store(if took.is_some() { BRIEF.min(learnt.max(LEAST) * 2) } else { learnt / 2 }, Ordering::Relaxed);
+    took.is_some()
+}
+
+/// How long it took until `done`; `None` when it was not within the time.
+fn spin(nanos: u32, mut done: impl FnMut() -> bool) -> Option<Duration> {
+    let (start, allowed) = (Instant::now(), Duration::from_nanos(nanos.into()));
+    loop {
+        let found = (0..8).any(|_| {
+            spin_loop();
+            done()
+        });
+        let took = start.elapsed();
+        if found || took >= allowed {
+            return found.then_some(took);
+        }
     }
 }
 
@@ -69,19 +152,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_spin_that_never_pays_shrinks_to_nothing_and_comes_back_when_it_does() {
-        let spin = Spin::default();
-        for _ in 0..8 {
-            assert!(!spin.until(|| false));
+    fn a_spin_that_never_pays_becomes_rare_and_comes_back_when_it_does() {
+        if !has_several_cores() {
+            return;
         }
-        assert!(park::usable_cores() < 2 || spin.budget.load(Ordering::Relaxed) < Spin::LEAST);
-        for _ in 0..10 * Spin::PROBE_EVERY {
+        let spin = Spin::default();
+        let mut looked = Vec::new();
+        for _ in 0..2000 {
             let mut looks = 0;
-            let _ = spin.until(|| {
+            assert!(!spin.until(|| {
+                looks += 1;
+                false
+            }));
+            looked.push(looks > 1);
+        }
+        let spins = |looked: &[bool]| looked.iter().filter(|looked| **looked).count();
+        assert!(spins(&looked[..10]) > 0 && spins(&looked[1000..]) <= 1, "{}", spins(&looked));
+        let mut waits = 0;
+        while spin.budget.load(Ordering::Relaxed) < MOST {
+            let mut looks = 0;
+            spin.until(|| {
                 looks += 1;
                 looks > 3
             });
+            waits += 1;
         }
-        assert!(park::usable_cores() < 2 || spin.budget.load(Ordering::Relaxed) == Spin::MOST);
+        assert!(waits <= 2 * SELDOM);
     }
 }

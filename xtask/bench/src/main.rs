@@ -10,14 +10,17 @@
 //! | [`ours`], [`peers`], [`limit`] | the contestants, one file each |
 //! | [`meter`], [`cpu`] | how a contestant is measured |
 //! | [`link`] | round trip and stream over anything that carries messages |
+//! | [`arena`], [`fight`] | a page that two sides share, and two that want the same lock |
 //! | [`run`], [`watchdog`], [`stats`] | the rounds, the time limit, the medians |
 //! | [`report`] | table, JSON, plots, the page in `docs/` |
 
+mod arena;
 mod args;
 mod contestant;
 mod cores;
 mod cpu;
 mod facts;
+mod fight;
 mod limit;
 mod link;
 mod measure;

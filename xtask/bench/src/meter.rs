@@ -20,6 +20,9 @@ pub(crate) struct Sample {
     pub(crate) ops: u64,
     /// Nanoseconds of CPU that all processes of the contestant used for them; unknown on some kernels.
     pub(crate) cpu: Option<u64>,
+    /// Where two fought: what part of all turns the slower one had.
+    #[serde(default)]
+    pub(crate) share: Option<f64>,
 }
 
 /// Measures one contestant once.

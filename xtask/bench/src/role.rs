@@ -10,6 +10,9 @@ type Role = (&'static str, fn(&str) -> Result<(), Failure>);
 
 const ROLES: &[Role] = &[
     ("nothing", |_| Ok(())),
+    ("futex", limit::futex::serve),
+    ("mutex", limit::mutex::serve),
+    ("raw_sync", peers::raw_sync::serve),
     ("ring", limit::links::serve),
     ("memfd", limit::memory::serve),
     ("worker", limit::worker::serve),

@@ -43,6 +43,12 @@ impl Line {
         (ops > 0).then(|| cpu as f64 / ops as f64)
     }
 
+    /// What part of all turns the slower side had, at the median of the samples.
+    pub(crate) fn share(&self) -> Option<f64> {
+        let shares: Vec<f64> = self.samples.iter().filter_map(|sample| sample.share).collect();
+        Summary::of(&shares).map(|summary| summary.median)
+    }
+
     fn take_part(&mut self, row: &Row, plan: &Plan) -> Result<(), Failure> {
         if self.trouble.is_some() {
             return Ok(());

@@ -144,7 +144,7 @@ where
                 self.break_turn(number);
                 continue;
             }
-            self.gate.sleep(seen, &watch);
+            self.gate.sleep(seen, &mut watch);
         }
     }
 

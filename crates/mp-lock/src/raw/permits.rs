@@ -53,7 +53,7 @@ impl<'a, F: Fn(usize) -> &'a AtomicU64> Permits<'a, F> {
         let freed = self.table().sweep(alive);
         mp_core::step!("semaphore.sweep", 1);
         if freed > 0 {
-            self.gate.open_some(freed);
+            self.gate.open_all();
         }
         freed > 0
     }
@@ -78,7 +78,7 @@ impl<'a, F: Fn(usize) -> &'a AtomicU64> Permits<'a, F> {
             if over {
                 return None;
             }
-            self.gate.sleep(seen, &watch);
+            self.gate.sleep(seen, &mut watch);
         }
     }
 
@@ -89,7 +89,7 @@ impl<'a, F: Fn(usize) -> &'a AtomicU64> Permits<'a, F> {
         let was_mine = self.table().give_back(place, me);
         if was_mine {
             mp_core::step!("semaphore.release", 2);
-            self.gate.open_some(1);
+            self.gate.open_one();
         }
         mp_core::step!("semaphore.release", 3);
         was_mine
@@ -99,7 +99,7 @@ impl<'a, F: Fn(usize) -> &'a AtomicU64> Permits<'a, F> {
     pub(crate) fn add(&self) -> bool {
         let added = self.table().add() || self.extend();
         if added {
-            self.gate.open_some(1);
+            self.gate.open_one();
         }
         added
     }

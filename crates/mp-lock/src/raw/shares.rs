@@ -120,7 +120,7 @@ where
             if over {
                 return false;
             }
-            self.gate.sleep(seen, &watch);
+            self.gate.sleep(seen, &mut watch);
         }
     }
 

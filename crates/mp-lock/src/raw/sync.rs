@@ -4,7 +4,7 @@
 
 use mp_core::deadline::SLICE;
 use mp_core::{Deadline, park};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub(crate) type AtomicU32 = std::sync::atomic::AtomicU32;
 pub(crate) type AtomicU64 = std::sync::atomic::AtomicU64;
@@ -16,13 +16,16 @@ const LOOK: Duration = Duration::from_millis(80);
 #[derive(Debug)]
 pub(crate) struct Watch {
     deadline: Deadline,
-    next_look: Instant,
+    /// On the coarse clock, which costs next to nothing and is a few milliseconds behind.
+    next_look: Duration,
+    /// The word as a gate's sleeper left it, see there.
+    pub(super) armed: Option<u32>,
 }
 
 impl Watch {
     /// A wait that begins now.
     pub(crate) fn until(deadline: Deadline) -> Watch {
-        Watch { deadline, next_look: Instant::now() + LOOK }
+        Watch { deadline, next_look: coarse_now() + LOOK, armed: None }
     }
 
     /// Whether the time is over.
@@ -32,7 +35,7 @@ impl Watch {
 
     /// Whether it is time to look after the dead; the next time is a while later.
     pub(crate) fn look_due(&mut self) -> bool {
-        let now = Instant::now();
+        let now = coarse_now();
         if now < self.next_look {
             return false;
         }
@@ -42,9 +45,17 @@ impl Watch {
 
     /// Sleeps while `word` holds `expected`, not beyond the next look, nor a slice. May return early.
     pub(crate) fn sleep(&self, word: &AtomicU32, expected: u32) {
-        let to_look = self.next_look.saturating_duration_since(Instant::now());
+        let to_look = self.next_look.saturating_sub(coarse_now()).max(COARSE);
         park::sleep(word, expected, self.deadline.slice(SLICE).min(to_look));
     }
+}
+
+/// How far behind the coarse clock may be.
+const COARSE: Duration = Duration::from_millis(4);
+
+fn coarse_now() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
+    Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or(0))
 }
 
 /// Wakes up to `count` who sleep on `word`; how many.

@@ -147,7 +147,7 @@ where
             if watch.look_due() && self.sweep(me, &alive) {
                 continue;
             }
-            self.gate.sleep(seen, &watch);
+            self.gate.sleep(seen, &mut watch);
         }
     }
 

@@ -24,9 +24,10 @@
 
 #![expect(unsafe_code, reason = "robust process-shared mutexes exist only in pthread")]
 
+use crate::spin;
 use libc::{c_int, pthread_mutex_t, pthread_mutexattr_t};
+use mp_core::Deadline;
 use mp_core::deadline::SLICE;
-use mp_core::{Deadline, park};
 use mp_shm::Mapping;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
@@ -201,7 +202,7 @@ impl<'a> RobustMutex<'a> {
 
     #[cold]
     fn lock_contended(&self, deadline: Deadline) -> Result<Acquired, RawLockError> {
-        if park::Spin::default().until(u32::MAX, || self.owner().is_none()) {
+        if spin::brief(|| self.owner().is_none()) {
             match self.try_lock() {
                 Err(RawLockError::TimedOut) => {}
                 done => return done,

@@ -1,14 +1,18 @@
 //! The limit of a lock: a robust mutex of the system, shared between processes, and nothing around it.
 #![expect(unsafe_code, reason = "pthread mutexes are not in rustix")]
 
+use std::fs::File;
 use std::hint::black_box;
 use std::io;
 use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
 
 use memmap2::MmapMut;
 
-use crate::contestant::Measured;
+use crate::arena::Arena;
+use crate::contestant::{Failure, Measured};
 use crate::meter::Meter;
+use crate::{cores, fight, role};
 
 pub(crate) fn lock(meter: &mut Meter) -> Measured {
     let mut memory = shared(size_of::<libc::pthread_mutex_t>())?;
@@ -25,6 +29,32 @@ pub(crate) fn lock(meter: &mut Meter) -> Measured {
         }
         Ok(())
     })
+}
+
+fn turn(mutex: *mut libc::pthread_mutex_t, inside: &mut dyn FnMut()) -> Result<(), Failure> {
+    // SAFETY: initialised by `fight` in memory that the callers keep mapped.
+    succeeded(unsafe { libc::pthread_mutex_lock(mutex) })?;
+    inside();
+    // SAFETY: as above, and locked by this thread.
+    Ok(succeeded(unsafe { libc::pthread_mutex_unlock(mutex) })?)
+}
+
+pub(crate) fn fight(meter: &mut Meter) -> Measured {
+    let (arena, fd) = Arena::create()?;
+    let mutex: *mut libc::pthread_mutex_t = arena.room().cast();
+    // SAFETY: the room is large enough and aligned, and nobody else has it yet.
+    unsafe { init(mutex)? };
+    let child = role::command("mutex", "", fd)?.spawn()?;
+    fight::measure(meter, &arena, |inside| turn(mutex, inside))?;
+    role::finish(child)?;
+    fight::check(&arena)
+}
+
+/// The second process: the memory is its standard input.
+pub(crate) fn serve(_: &str) -> Result<(), Failure> {
+    cores::pin_second()?;
+    let arena = Arena::open(&File::from(io::stdin().as_fd().try_clone_to_owned()?))?;
+    fight::serve(&arena, |inside| turn(arena.room().cast(), inside))
 }
 
 /// Memory as locks between processes have it.

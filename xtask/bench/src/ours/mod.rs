@@ -1,5 +1,6 @@
 //! This project's crates, as their users have them: through the facade. One file each.
 
+pub(crate) mod hand_over;
 pub(crate) mod lock;
 pub(crate) mod memory;
 pub(crate) mod pipe;

@@ -33,6 +33,8 @@ struct Figures {
     cpu_nanos: Option<f64>,
     /// Of the medians.
     times_limit: Option<f64>,
+    /// Where two fought: what part of all turns the slower one had.
+    share_of_the_slower: Option<f64>,
     trouble: Option<String>,
 }
 
@@ -57,6 +59,7 @@ fn figures(line: &Line, lines: &[Line]) -> Figures {
         nanos,
         cpu_nanos: line.cpu(),
         times_limit: nanos.zip(limit).map(|(own, limit)| own.median / limit.median),
+        share_of_the_slower: line.share(),
         trouble: line.trouble.clone(),
     }
 }

@@ -39,20 +39,27 @@ fn table(out: &mut String, row: &Row, lines: &[Line]) {
         Unit::Rate => "a second; more is better",
     };
     let cpu = if lines.iter().any(|line| line.cpu().is_some()) { " CPU of one |" } else { "" };
+    let share = lines.iter().any(|line| line.share().is_some());
     // Writing to a string cannot fail.
     let _ = writeln!(out, "\n### {}\n\n{} Unit: {unit}.\n", row.title, row.what);
     let _ = write!(out, "| contestant | kind | median | best | spread |{cpu} ÷ limit |");
     for our in &ours {
         let _ = write!(out, " ÷ {} |", our.contestant.name);
     }
+    if share {
+        out.push_str(" share of the slower |");
+    }
     let _ = write!(
         out,
         "\n| --- | --- | ---: | ---: | ---: |{} ---: |",
         if cpu.is_empty() { "" } else { " ---: |" }
     );
-    let _ = writeln!(out, "{}", " ---: |".repeat(ours.len()));
+    let _ = writeln!(out, "{}", " ---: |".repeat(ours.len() + usize::from(share)));
     for line in lines {
-        let cells = cells(row, line, lines, &ours, !cpu.is_empty());
+        let mut cells = cells(row, line, lines, &ours, !cpu.is_empty());
+        if share {
+            cells.push(line.share().map_or(NONE.to_owned(), |share| format!("{share:.2}")));
+        }
         let _ = writeln!(out, "| {} |", cells.join(" | "));
     }
 }

@@ -3,7 +3,10 @@
 mod attach;
 mod fetch_add;
 pub(crate) mod frozen;
+mod hand_over;
+mod hand_over_one_core;
 mod lock;
+mod lock_fight;
 mod pool_one;
 mod pool_stream;
 mod round_trip;
@@ -54,4 +57,7 @@ pub(crate) static ROWS: &[Row] = &[
     fetch_add::ROW,
     attach::ROW,
     frozen::ROW,
+    lock_fight::ROW,
+    hand_over::ROW,
+    hand_over_one_core::ROW,
 ];
