@@ -10,9 +10,10 @@
 mod help;
 
 use help::memory;
-use mp_queue::{GetError, PutError, Queue, Receiver, Sender, give, take};
+use mp_queue::{GetError, PutError, Queue, Receiver, Sender, TryGetError, TryPutError, give, take};
 use mp_shm::{Array, Value};
 use mp_test::{Role, command, guarded, role};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -75,34 +76,82 @@ impl Board {
     }
 }
 
+/// How the processes of a round put and get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Way {
+    /// They wait in `put` and `get`.
+    Plain,
+    /// They sleep in `poll`, for ever if the bell is missed.
+    Polling,
+    /// They get so many at once.
+    Batches,
+}
+
+/// What a killed consumer may have taken and not yet noted.
+const BATCH: usize = 8;
+
+/// Puts in the way of the round; what was refused, if it was not for lack of room.
+fn put(sender: &Sender<Item>, way: Way, mut item: Item) -> Result<(), PutError<Item>> {
+    if way != Way::Polling {
+        return sender.put(item);
+    }
+    loop {
+        match sender.try_put(item) {
+            Ok(()) => return Ok(()),
+            Err(TryPutError::Failed(error)) => return Err(error),
+            Err(TryPutError::Full(back)) => item = back,
+        }
+        poll(&mut [PollFd::new(sender, PollFlags::IN)], None).unwrap();
+    }
+}
+
+/// Gets in the way of the round.
+fn get(receiver: &Receiver<Item>, way: Way) -> Result<Vec<Item>, GetError> {
+    match way {
+        Way::Plain => receiver.get().map(|item| vec![item]),
+        Way::Batches => receiver.get_many(BATCH)?.collect(),
+        Way::Polling => loop {
+            match receiver.try_get() {
+                Ok(item) => return Ok(vec![item]),
+                Err(TryGetError::Failed(error)) => return Err(error),
+                Err(TryGetError::Empty) => {}
+            }
+            poll(&mut [PollFd::new(receiver, PollFlags::IN)], None).unwrap();
+        },
+    }
+}
+
 fn produce() {
-    let (sender, board, slot): (Sender<Item>, Board, u32) = take("kit").unwrap();
+    let (sender, board, way, slot): (Sender<Item>, Board, Way, u32) = take("kit").unwrap();
     for number in 0..EACH as u32 {
         if board.over.get() {
             return;
         }
-        if let Err(error) = sender.put(Item::new(slot, number)) {
+        if let Err(error) = put(&sender, way, Item::new(slot, number)) {
             assert!(matches!(error, PutError::TooManyHandles(_)), "{error}");
-            sender.put(Item { memory: None, ..error.into_inner() }).unwrap();
+            put(&sender, way, Item { memory: None, ..error.into_inner() }).unwrap();
         }
         board.confirmed.at(slot as usize).set(u64::from(number) + 1);
     }
 }
 
 fn consume() {
-    let (receiver, board): (Receiver<Item>, Board) = take("kit").unwrap();
+    let (receiver, board, way): (Receiver<Item>, Board, Way) = take("kit").unwrap();
     let mut last = HashMap::new();
     loop {
-        let item = match receiver.get() {
+        let items = match get(&receiver, way) {
             Err(GetError::Closed) => return,
             other => other.unwrap(),
         };
-        item.check();
-        assert!(
-            last.insert(item.slot, item.number).is_none_or(|before| before < item.number),
-            "out of order"
-        );
-        board.seen.at(item.slot as usize * EACH + item.number as usize).fetch_add(1);
+        // Noted first: a check takes longer.
+        for item in &items {
+            board.seen.at(item.slot as usize * EACH + item.number as usize).fetch_add(1);
+        }
+        for item in items {
+            item.check();
+            let before = last.insert(item.slot, item.number);
+            assert!(before.is_none_or(|before| before < item.number), "out of order");
+        }
     }
 }
 
@@ -118,9 +167,19 @@ impl Dice {
     }
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Victims {
+    Producers,
+    Consumers,
+    Both,
+}
+
 struct Round {
     queue: Queue<Item>,
     board: Board,
+    way: Way,
+    /// Who is killed.
+    victims: Victims,
     producers: Vec<Role>,
     consumers: Vec<Role>,
     slots: u32,
@@ -131,23 +190,33 @@ struct Round {
 impl Round {
     fn start_producer(&mut self) {
         let mut child = command(TEST, "producer");
-        give(&mut child, "kit", &(self.queue.clone().into_sender(), self.board.clone(), self.slots)).unwrap();
+        give(
+            &mut child,
+            "kit",
+            &(self.queue.clone().into_sender(), self.board.clone(), self.way, self.slots),
+        )
+        .unwrap();
         self.producers.push(Role::start(child));
         self.slots += 1;
     }
 
     fn start_consumer(&mut self) {
         let mut child = command(TEST, "consumer");
-        give(&mut child, "kit", &(self.queue.clone().into_receiver(), self.board.clone())).unwrap();
+        give(&mut child, "kit", &(self.queue.clone().into_receiver(), self.board.clone(), self.way)).unwrap();
         self.consumers.push(Role::start(child));
     }
 
     fn kill_one(&mut self, dice: &mut Dice) {
         let producers = self.producers.len() as u64;
-        let chosen = dice.below(producers + self.consumers.len() as u64);
+        let chosen = match self.victims {
+            Victims::Producers => dice.below(producers),
+            Victims::Consumers => producers + dice.below(self.consumers.len() as u64),
+            Victims::Both => dice.below(producers + self.consumers.len() as u64),
+        };
         let is_producer = chosen < producers;
         let among = if is_producer { &mut self.producers } else { &mut self.consumers };
-        let mut victim = among.swap_remove((chosen % producers) as usize % among.len());
+        let index = if is_producer { chosen } else { chosen - producers };
+        let mut victim = among.swap_remove(index as usize);
         if dice.below(4) == 0 {
             // Stopped for a while first, perhaps with a lock in its hands.
             let _ = kill_process(Pid::from_raw(victim.pid() as i32).unwrap(), Signal::STOP);
@@ -180,16 +249,24 @@ impl Round {
                 lost += usize::from(seen == 0 && number < confirmed);
             }
         }
-        assert!(lost <= self.consumers_killed, "{lost} lost, {} consumers killed", self.consumers_killed);
+        let taken = if self.way == Way::Batches { BATCH } else { 1 };
+        assert!(
+            lost <= self.consumers_killed * taken,
+            "{lost} lost, {} consumers killed",
+            self.consumers_killed
+        );
         // What the dead left half-done is tidied up as well.
         assert!(memory() < 1 << 20, "{} bytes are left", memory());
     }
 }
 
-fn round(queue: Queue<Item>, dice: &mut Dice, length: Duration) -> usize {
+fn round(queue: Queue<Item>, way: Way, dice: &mut Dice, length: Duration) -> usize {
     let (producers, consumers) = (Vec::new(), Vec::new());
     let board = Board::new();
-    let mut round = Round { queue, board, producers, consumers, slots: 0, consumers_killed: 0, kills: 0 };
+    let all = [Victims::Producers, Victims::Consumers, Victims::Both];
+    let victims = all[dice.below(3) as usize];
+    let mut round =
+        Round { queue, board, way, victims, producers, consumers, slots: 0, consumers_killed: 0, kills: 0 };
     for _ in 0..1 + dice.below(3) {
         round.start_producer();
     }
@@ -198,7 +275,7 @@ fn round(queue: Queue<Item>, dice: &mut Dice, length: Duration) -> usize {
     }
     let start = Instant::now();
     while start.elapsed() < length && (round.slots as usize) < SLOTS {
-        std::thread::sleep(Duration::from_micros(dice.below(25_000)));
+        std::thread::sleep(Duration::from_micros(dice.below(6_000)));
         round.kill_one(dice);
     }
     let kills = round.kills;
@@ -221,12 +298,13 @@ fn nothing_is_lost_doubled_or_torn_and_nobody_hangs() {
         std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64 | 1;
     println!("seed {seed}");
     let (mut dice, mut kills, mut rounds) = (Dice(seed), 0, 0);
-    while rounds < 2 || start.elapsed() < length {
-        let one = (length / 2).min(Duration::from_secs(5));
+    while rounds < 6 || start.elapsed() < length {
+        let one = (length / 6).min(Duration::from_secs(5));
         guarded(|| {
             let bounded = rounds % 2 == 0;
             let queue = if bounded { Queue::bounded(1 + dice.below(20) as usize) } else { Queue::new() };
-            kills += round(queue.unwrap(), &mut dice, one);
+            let way = [Way::Plain, Way::Polling, Way::Batches][rounds / 2 % 3];
+            kills += round(queue.unwrap(), way, &mut dice, one);
         });
         rounds += 1;
     }
