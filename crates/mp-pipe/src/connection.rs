@@ -2,6 +2,7 @@
 
 use crate::error::{RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError};
 use crate::half::{Reader, Refused, Writer};
+use crate::halves::{RecvHalf, ReuniteError, SendHalf, SplitError};
 use crate::link::{Link, claim};
 use crate::packet::{self, Inbox};
 use crate::poller::Poller;
@@ -51,7 +52,7 @@ pub fn pipe() -> io::Result<(Connection, Connection)> {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Side {
+pub(crate) enum Side {
     Left,
     Right,
 }
@@ -272,6 +273,51 @@ impl Connection {
     }
 }
 
+/// Splitting.
+impl Connection {
+    /// Splits the end for two threads of this process: one sends, the other receives, and neither waits for the other.
+    ///
+    /// The halves stay in this process. To give the directions of a pipe to two processes, make two [one-way](crate::pipe_one_way())
+    /// pipes: then the death of each is news by itself. Once both halves are gone, or this process is, the other end sees that as ever; a
+    /// half that is dropped before is told there too.
+    ///
+    /// ```
+    /// let (left, mut right) = mp_pipe::pipe()?;
+    /// let (mut sending, mut receiving) = left.split()?;
+    /// let echo = std::thread::spawn(move || right.recv::<u8>().map(|byte| right.send(byte)));
+    /// let receiver = std::thread::spawn(move || receiving.recv::<u8>());
+    /// sending.send(7_u8)?;
+    /// assert_eq!(receiver.join().unwrap()?, 7);
+    /// # let _ = echo.join();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When no descriptors are left; the connection comes back.
+    pub fn split(self) -> Result<(SendHalf, RecvHalf), SplitError> {
+        let (sending, receiving) = match self.link.halves() {
+            Ok(halves) => halves,
+            Err(error) => return Err(SplitError(Box::new(self), error)),
+        };
+        let reader = self.reader.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let sending = SendHalf { link: sending, side: self.side, writer: Some(self.writer) };
+        Ok((sending, RecvHalf { link: receiving, reader: Mutex::new(Some(reader)), poller: self.poller }))
+    }
+
+    pub(crate) fn of_halves(mut one: SendHalf, mut other: RecvHalf) -> Result<Connection, ReuniteError> {
+        if !one.link.is_of_same_end(&other.link) {
+            return Err(ReuniteError(Box::new((one, other))));
+        }
+        let reader = other.reader.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let (Some(writer), Some(reader)) = (one.writer.take(), reader.take()) else {
+            return Err(ReuniteError(Box::new((one, other))));
+        };
+        let poller = std::mem::take(&mut other.poller);
+        Ok(Connection { link: one.link.whole(), side: one.side, writer, reader: Mutex::new(reader), poller })
+    }
+}
+
 impl Waitable for Connection {
     fn wait_fd(&self) -> io::Result<BorrowedFd<'_>> {
         let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
@@ -280,7 +326,7 @@ impl Waitable for Connection {
 
     fn is_ready(&self) -> io::Result<bool> {
         let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
-        if !reader.is_ours(&self.link) || reader.has_message() || self.link.hung_up() {
+        if !reader.is_ours(&self.link) || reader.has_message() || reader.is_over(&self.link) {
             return Ok(true);
         }
         if let Some(poller) = self.poller.get() {

@@ -73,6 +73,12 @@ impl Writer {
         Writer { ring, cache, scratch: Vec::new(), spin: Spin::default(), alive_at: 0 }
     }
 
+    /// Nothing more will be sent here, while the other direction lives on.
+    pub(crate) fn leave(&self, link: &Link) {
+        self.ring.leave_writing();
+        wake(&self.ring, self.ring.reader_asleep(), link);
+    }
+
     /// Encodes `value` and sends it.
     #[inline]
     pub(crate) fn send<T: Serialize + 'static>(
@@ -101,7 +107,7 @@ impl Writer {
         link.check(self.ring.writer_lease())?;
         let now = park::ticks();
         if now.wrapping_sub(self.alive_at) > FRESH {
-            if link.hung_up() {
+            if self.ring.reader_left() || link.hung_up() {
                 return Err(Refused::Disconnected);
             }
             self.alive_at = now;
@@ -170,8 +176,9 @@ impl Writer {
         if self.spin.until(reader_core, much) {
             return Ok(());
         }
-        let gone = sleep_while(ring.writer_asleep(), link, deadline, || ring.taken() == taken);
-        if gone.map_err(Refused::Io)? { Err(Refused::Disconnected) } else { Ok(()) }
+        let still = || ring.taken() == taken && !ring.reader_left();
+        let gone = sleep_while(ring.writer_asleep(), link, deadline, still).map_err(Refused::Io)?;
+        if gone || ring.reader_left() { Err(Refused::Disconnected) } else { Ok(()) }
     }
 }
 
@@ -195,6 +202,17 @@ impl Reader {
         link.check(self.ring.reader_lease()).is_ok()
     }
 
+    /// Whether nothing more comes.
+    pub(crate) fn is_over(&self, link: &Link) -> bool {
+        self.ring.writer_left() || link.hung_up()
+    }
+
+    /// Nothing more will be taken here, while the other direction lives on.
+    pub(crate) fn leave(&self, link: &Link) {
+        self.ring.leave_reading();
+        wake(&self.ring, self.ring.writer_asleep(), link);
+    }
+
     /// Whether a message is there now.
     pub(crate) fn has_message(&self) -> bool {
         !self.ring.is_empty()
@@ -215,7 +233,7 @@ impl Reader {
         let ring = &self.ring;
         if deadline.passed() {
             // Gone first, then the last look: what was sent before the hang-up is in the ring by then.
-            let gone = link.hung_up();
+            let gone = ring.writer_left() || link.hung_up();
             return match ring.peek(&mut self.cache).map_err(RecvError::Io)? {
                 None if gone => Err(RecvError::Disconnected),
                 found => Ok(found),
@@ -238,8 +256,10 @@ impl Reader {
             ring.give_all_space(&mut self.cache);
             ring.release_left_regions(&mut self.cache).map_err(RecvError::Io)?;
             wake(ring, ring.writer_asleep(), link);
-            gone = sleep_while(ring.reader_asleep(), link, deadline, || ring.is_empty())
-                .map_err(RecvError::Io)?;
+            let still = || ring.is_empty() && !ring.writer_left();
+            gone = sleep_while(ring.reader_asleep(), link, deadline, still).map_err(RecvError::Io)?;
+            // Before the next look: what was sent before it left is in the ring by then.
+            gone |= ring.writer_left();
         }
     }
 
@@ -308,7 +328,7 @@ impl Reader {
         wake(&self.ring, self.ring.writer_asleep(), link);
         self.ring.reader_asleep().store(1, Relaxed);
         park::heavy_barrier();
-        Ok(self.ring.is_empty())
+        Ok(self.ring.is_empty() && !self.ring.writer_left())
     }
 }
 

@@ -127,6 +127,7 @@ mod error;
 #[cfg(feature = "async")]
 mod futures;
 mod half;
+mod halves;
 mod handshake;
 mod link;
 mod listener;
@@ -141,6 +142,7 @@ pub use auth::Key;
 pub use client::{Client, connect};
 pub use connection::{Connection, pipe};
 pub use error::{RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError};
+pub use halves::{RecvHalf, ReuniteError, SendHalf, SplitError};
 pub use listener::Listener;
 pub use listener_error::{AcceptError, AuthenticationError, ConnectError, Peer};
 #[doc(inline)]

@@ -4,12 +4,13 @@ use crate::packet::{self, Arrived, Inbox};
 use mp_core::deadline::{Deadline, SLICE};
 use mp_core::handle::Departure;
 use mp_core::{Identity, park};
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU8, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 const HERE: u8 = 0;
 const LEAVING: u8 = 1;
@@ -25,8 +26,28 @@ pub(crate) enum Unusable {
 }
 
 /// The socket of one end, and whether the end is still here.
+///
+/// An end that was split has two, one for each half. Both sleep on the one socket, and whoever wakes reads what is in it; so each has
+/// an eventfd besides, by which the other passes on that there was something. What was rung for has been published before, and whoever
+/// is woken looks for it after he has read the eventfd, so nothing is missed.
 #[derive(Debug)]
-pub(crate) struct Link(Arc<Shared>);
+pub(crate) struct Link(Arc<Shared>, Option<Half>);
+
+/// Which half of an end that was split.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Half {
+    Sending = 0,
+    Receiving = 1,
+}
+
+impl Half {
+    fn other(self) -> Half {
+        match self {
+            Half::Sending => Half::Receiving,
+            Half::Receiving => Half::Sending,
+        }
+    }
+}
 
 #[derive(Debug)]
 struct Shared {
@@ -36,18 +57,63 @@ struct Shared {
     inbox: Mutex<Inbox>,
     /// An eventfd that is made readable when the end moves: whoever polls for it has something to learn.
     moved: OnceLock<Arc<OwnedFd>>,
+    /// By which the halves of an end that was split pass bells on; one for each half.
+    passed_on: OnceLock<[OwnedFd; 2]>,
 }
 
 impl Link {
     pub(crate) fn new(socket: OwnedFd, inbox: Inbox) -> Link {
         let socket = Arc::new(socket);
         mp_core::ends::enter(&socket);
-        Link(Arc::new(Shared {
+        let shared = Shared {
             state: AtomicU8::new(HERE),
             socket: Mutex::new(Some(socket)),
             inbox: Mutex::new(inbox),
             moved: OnceLock::new(),
-        }))
+            passed_on: OnceLock::new(),
+        };
+        Link(Arc::new(shared), None)
+    }
+
+    /// One for each half, the sending one first.
+    pub(crate) fn halves(&self) -> io::Result<(Link, Link)> {
+        if self.0.passed_on.get().is_none() {
+            let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+            let _ = self.0.passed_on.set([eventfd(0, flags)?, eventfd(0, flags)?]);
+        }
+        let half = |half| Link(Arc::clone(&self.0), Some(half));
+        Ok((half(Half::Sending), half(Half::Receiving)))
+    }
+
+    /// The whole again.
+    pub(crate) fn whole(&self) -> Link {
+        Link(Arc::clone(&self.0), None)
+    }
+
+    /// Whether both are of the same end.
+    pub(crate) fn is_of_same_end(&self, other: &Link) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Tells the other half what this one has heard.
+    fn pass_on(&self, inbox: &mut Inbox) {
+        let Some(half) = self.1 else { return };
+        if !inbox.heard() {
+            return;
+        }
+        let one = 1_u64.to_ne_bytes();
+        // These fail only when they are readable already.
+        if let Some(passed_on) = self.0.passed_on.get() {
+            let _ = rustix::io::write(&passed_on[half.other() as usize], &one);
+        }
+        if let Some(poller) = self.0.moved.get().filter(|_| half == Half::Sending) {
+            let _ = rustix::io::write(poller, &one);
+        }
+    }
+
+    /// What the other half passes on by.
+    fn passed_on(&self) -> Option<&OwnedFd> {
+        Some(&self.0.passed_on.get()?[self.1? as usize])
     }
 
     /// Whether this process may use the end whose lease is `lease`: one relaxed load each when all is well.
@@ -86,21 +152,38 @@ impl Link {
         let Ok(socket) = self.socket() else { return Ok(()) };
         let mut inbox = lock(&self.0.inbox);
         // Not once the end began to leave: handles that arrive from then on are for where it goes.
-        if self.0.state.load(Relaxed) == HERE { inbox.drain(&socket) } else { Ok(()) }
+        if self.0.state.load(Relaxed) != HERE {
+            return Ok(());
+        }
+        let drained = inbox.drain(&socket);
+        self.pass_on(&mut inbox);
+        drained
     }
 
     /// The handles that the other end sent under `number`.
     pub(crate) fn take_handles(&self, number: u64, count: u16) -> io::Result<Vec<OwnedFd>> {
         let socket = self.socket().map_err(|_| io::ErrorKind::NotFound)?;
-        lock(&self.0.inbox).take(&socket, number, count.into())
+        let mut inbox = lock(&self.0.inbox);
+        let taken = inbox.take(&socket, number, count.into());
+        self.pass_on(&mut inbox);
+        taken
     }
 
     /// Sleeps until the other end rings or is gone, at most a slice; true when it is gone.
     pub(crate) fn sleep(&self, deadline: Deadline) -> io::Result<bool> {
         let Ok(socket) = self.socket() else { return Ok(false) };
-        let mut polled = [PollFd::new(&*socket, PollFlags::IN)];
-        park::poll_once(&mut polled, Some(deadline.slice(SLICE)))?;
-        let gone = polled[0].revents().intersects(PollFlags::HUP | PollFlags::ERR);
+        let slice = Some(deadline.slice(SLICE));
+        let gone = match self.passed_on() {
+            None => sleep_on(&mut [PollFd::new(&*socket, PollFlags::IN)], slice)?,
+            Some(passed_on) => {
+                let mut polled =
+                    [PollFd::new(&*socket, PollFlags::IN), PollFd::new(passed_on, PollFlags::IN)];
+                let gone = sleep_on(&mut polled, slice)?;
+                // Read before the caller looks for what was passed on. It fails when there is nothing.
+                let _ = rustix::io::read(passed_on, &mut [0; 8]);
+                gone
+            }
+        };
         self.drain()?;
         Ok(gone)
     }
@@ -116,6 +199,12 @@ impl Link {
         let arrived = inbox.arrived().cloned().collect();
         Ok((socket, Leaving(Arc::clone(&self.0)), arrived))
     }
+}
+
+/// Sleeps until one is ready, at most a slice; whether the first one is hung up.
+fn sleep_on(polled: &mut [PollFd<'_>], slice: Option<Duration>) -> io::Result<bool> {
+    park::poll_once(polled, slice)?;
+    Ok(polled.first().is_some_and(|first| first.revents().intersects(PollFlags::HUP | PollFlags::ERR)))
 }
 
 /// An end on its way: it is gone once the message that carries it is committed, and back here when that fails.

@@ -242,7 +242,7 @@ impl<T> Waitable for Receiver<T> {
 
     fn is_ready(&self) -> io::Result<bool> {
         let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
-        if !reader.is_ours(&self.link) || reader.has_message() || self.link.hung_up() {
+        if !reader.is_ours(&self.link) || reader.has_message() || reader.is_over(&self.link) {
             return Ok(true);
         }
         if let Some(poller) = self.poller.get() {

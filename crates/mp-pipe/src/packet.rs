@@ -96,18 +96,25 @@ pub struct Inbox {
     arrived: VecDeque<(u64, Vec<Handle>)>,
     /// Numbers of which this process had no room for all handles.
     cut: Vec<u64>,
+    /// Whether anything was read from the socket since somebody asked.
+    heard: bool,
 }
 
 impl Inbox {
     /// An inbox that goes on where another left off: see [`Inbox::arrived`].
     #[must_use]
     pub fn with(arrived: Arrived) -> Inbox {
-        Inbox { arrived: arrived.into(), cut: Vec::new() }
+        Inbox { arrived: arrived.into(), ..Inbox::default() }
     }
 
     /// What has arrived and was not asked for yet, to travel on with an end that moves.
     pub fn arrived(&self) -> impl ExactSizeIterator<Item = &(u64, Vec<Handle>)> {
         self.arrived.iter()
+    }
+
+    /// Whether anything was read since the last call of this.
+    pub(crate) fn heard(&mut self) -> bool {
+        std::mem::take(&mut self.heard)
     }
 
     /// Reads all packets that are there: bells fall silent, handles are kept.
@@ -181,6 +188,7 @@ impl Inbox {
             }
             self.arrived.push_back((number, handles));
         }
+        self.heard |= message.bytes > 0;
         Ok(message.bytes > 0)
     }
 }

@@ -57,6 +57,12 @@ impl Table {
 /// Some process could not register for cheap barriers: everybody fences fully.
 pub(super) const MARK_FULL_FENCES: u32 = 1;
 
+/// The writing half of an end is gone while its reading half lives: nothing more comes.
+pub(super) const MARK_WRITER_LEFT: u32 = 2;
+
+/// The reading half of an end is gone while its writing half lives: nothing more is taken.
+pub(super) const MARK_READER_LEFT: u32 = 4;
+
 /// Which of two rings in one memory this is: each has a share of the file's offsets to itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {

@@ -151,6 +151,28 @@ impl Ring {
         self.small_word(MARKS)
     }
 
+    /// Whether the writer has said that nothing more comes.
+    #[must_use]
+    pub fn writer_left(&self) -> bool {
+        self.marks().load(Acquire) & layout::MARK_WRITER_LEFT != 0
+    }
+
+    /// Whether the reader has said that nothing more is taken.
+    #[must_use]
+    pub fn reader_left(&self) -> bool {
+        self.marks().load(Acquire) & layout::MARK_READER_LEFT != 0
+    }
+
+    /// Says that nothing more comes: what was published before is seen by whoever sees this.
+    pub fn leave_writing(&self) {
+        self.marks().fetch_or(layout::MARK_WRITER_LEFT, Release);
+    }
+
+    /// Says that nothing more is taken.
+    pub fn leave_reading(&self) {
+        self.marks().fetch_or(layout::MARK_READER_LEFT, Release);
+    }
+
     /// Notes whether this process can be reached by the cheap barriers; until all can, everybody fences fully.
     pub fn join(&self) {
         if !mp_core::park::register_light_barrier() {
