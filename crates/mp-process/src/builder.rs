@@ -40,6 +40,8 @@ pub struct Builder {
     pub(crate) stdout: Stdio,
     pub(crate) stderr: Stdio,
     pub(crate) settings: Settings,
+    #[cfg(feature = "log")]
+    pub(crate) forward_log: bool,
     pub(crate) handshake_timeout: Duration,
 }
 
@@ -56,6 +58,8 @@ impl Default for Builder {
             stdout: Stdio::Inherit,
             stderr: Stdio::Inherit,
             settings: Settings::default(),
+            #[cfg(feature = "log")]
+            forward_log: false,
             handshake_timeout: Duration::from_secs(60),
         }
     }
@@ -186,6 +190,18 @@ impl Builder {
     /// Whether a crash may write a core file; by default as for this process. A large core delays the news of the death.
     pub fn core_dump(mut self, core_dump: bool) -> Builder {
         self.settings.core_dump = Some(core_dump);
+        self
+    }
+
+    /// Has the records that it logs with the `log` crate given to this process's logger, with its name in front: `[Process-1] text`.
+    ///
+    /// They keep target, place and level; the level that this process logs is the child's. The child never waits for this process:
+    /// what is not read in time is kept there, up to a MiB, and what is beyond is counted and told. At a normal end nothing is lost,
+    /// [`join`](Process::join) returns after the last record, and what was sent before a death arrives. The function must not set
+    /// a logger of its own.
+    #[cfg(feature = "log")]
+    pub fn forward_log(mut self, forward_log: bool) -> Builder {
+        self.forward_log = forward_log;
         self
     }
 

@@ -109,6 +109,10 @@ impl Child {
 
     /// The result, after it has ended with `status`.
     pub(crate) fn result<R: DeserializeOwned + 'static>(&self, status: ExitStatus) -> Result<R, JoinError> {
+        #[cfg(feature = "log")]
+        if let Some(line) = &self.tails.log {
+            line.catch_up();
+        }
         // Everything that it sent is in the socket's buffer by now.
         let now = Until { deadline: Deadline::after(Duration::ZERO), gone: None };
         let outcome = match protocol::receive::<Outcome>(&self.socket, &now) {

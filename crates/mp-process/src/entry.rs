@@ -28,6 +28,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+/// What a child says in whose `main` somebody was faster than `init`.
+const BESIDE_THREADS: &str = "threads were started before `init()`: make `init()` the first line of `main`, and build an async runtime \
+                              after it, not with an attribute on `main`; if a library starts them before `main`, call \
+                              `init_beside_threads()` instead";
+
 static INITIALIZED: AtomicBool = AtomicBool::new(false);
 /// The child's end of the handshake's socket.
 static SOCKET: Mutex<Option<Arc<OwnedFd>>> = Mutex::new(None);
@@ -60,6 +65,20 @@ thread_local! {
 /// ```
 #[doc(alias = "freeze_support")]
 pub fn init() {
+    INITIALIZED.store(true, Ordering::Relaxed);
+    if let Some(socket) = marked() {
+        if sys::has_other_threads() {
+            Post { socket, forked: false }.refuse(BESIDE_THREADS.into());
+        }
+        run_child(socket);
+    }
+}
+
+/// As [`init`], in a program into which libraries bring threads before `main`, as profilers and sanitizers do.
+///
+/// Where there are threads, `init` makes every start an error, as they are most likely those of an async runtime that was built too
+/// early. This one lets them be: the child's function runs beside them. It does not help a runtime that was built too early.
+pub fn init_beside_threads() {
     INITIALIZED.store(true, Ordering::Relaxed);
     if let Some(socket) = marked() {
         run_child(socket);
@@ -260,6 +279,8 @@ impl Post {
             *place = Some(Arc::clone(&socket));
         }
         let report = run(function);
+        #[cfg(feature = "log")]
+        log::logger().flush();
         mp_core::step!("process.entry", 5);
         let code = send_report(&socket, report);
         mp_core::step!("process.entry", 6);
@@ -299,6 +320,10 @@ fn settle_in(request: Request, args: Received) -> Result<Work, NotStarted> {
     };
     // Held until the end of this process.
     std::mem::forget(line);
+    #[cfg(feature = "log")]
+    if let Some(end) = request.log {
+        crate::log_line::install(end);
+    }
     info::introduce(Own {
         name: request.name,
         path: request.path,

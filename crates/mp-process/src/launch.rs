@@ -11,7 +11,7 @@ use crate::start_method::{Fork, StartMethod, start_method};
 use crate::streams::{self, ChildStreams, OwnStreams};
 use crate::sys::process as sys;
 use crate::task::Routine;
-use crate::{entry, info, registry};
+use crate::{entry, info, reader, registry};
 use mp_core::socket::{self, TransferError, Until};
 use mp_core::wire::{self, Message};
 use mp_core::{Deadline, Handle, Identity};
@@ -89,11 +89,21 @@ impl<'a> Start<'a> {
         if !entry::is_initialized() {
             return Err(SpawnError::NotInitialized);
         }
-        let (ChildStreams { stdin, stdout, stderr }, ours) = streams::open(builder)?;
+        #[cfg_attr(not(feature = "log"), expect(unused_mut, reason = "a line of the log is added"))]
+        let (ChildStreams { stdin, stdout, stderr }, mut ours) = streams::open(builder)?;
+        let name = builder.name.clone().unwrap_or(name);
+        #[cfg(feature = "log")]
+        let log = if builder.forward_log {
+            let (end, line) = crate::log_line::open(&name)?;
+            ours.tails.log = Some(line);
+            Some(end)
+        } else {
+            None
+        };
         let (line_end, lifeline) = if builder.daemon { self::lifeline()? } else { (None, None) };
         let request = Request {
             job,
-            name: builder.name.clone().unwrap_or(name),
+            name,
             path,
             parent: Identity::current(),
             parent_name: info::own_name().into(),
@@ -102,6 +112,8 @@ impl<'a> Start<'a> {
             inherited: None,
             settings: builder.settings.clone(),
             start_method: start_method().number(),
+            #[cfg(feature = "log")]
+            log,
         };
         Ok(Start {
             builder,
@@ -139,14 +151,15 @@ impl<'a> Start<'a> {
         inherited::flush_stdout();
         // Nothing of this crate is half changed in the child.
         let held = (forkserver::hold(), registry::hold());
+        let reader = reader::hold();
         let Some(pid) = sys::fork(promise)? else {
             drop(ours);
             let (server, children) = held;
-            drop(server);
+            drop((server, reader));
             children.let_go();
             entry::run_forked(theirs, function)
         };
-        drop((held, theirs));
+        drop((held, reader, theirs));
         mp_core::step!("process.fork", 1);
         // It waits for its request, so the pid is still its own; unless it was killed, and somebody reaps every child.
         let pidfd = exec::open(pid)?.ok_or(SpawnError::Died(crate::ExitStatus::Unknown))?;

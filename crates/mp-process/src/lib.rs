@@ -91,6 +91,8 @@
 //!
 //! - **`init()` is the first line of `main`.** What stands before it runs in every child as well. Without it no process starts:
 //!   [`SpawnError::NotInitialized`] says so, in the child too, so there is never a chain of processes.
+//! - **An async runtime is built after `init()`**: `main` is an ordinary function that calls `init()`, then builds the runtime.
+//!   `#[tokio::main]` does it the other way round, and every start is then an error that says so.
 //! - **Arguments of the command line** are the same in the child, and its `main` comes up to `init()` with them.
 //! - **Descriptors without CLOEXEC** are not passed on: the child closes what it finds open above the standard streams. What it shall have
 //!   is an argument: [`Passed`].
@@ -120,7 +122,10 @@
 //!
 //! # Features
 //!
-//! - `async`: `process.await` and `wait_async`, under any executor; none by default.
+//! - `async`: `process.await` and `wait_async`, under any executor.
+//! - `log`: [`forward_log`](Builder::forward_log) brings the records of a child's log to this process's logger.
+//!
+//! None by default.
 //!
 //! # Trust and safety
 //!
@@ -138,8 +143,11 @@ mod future;
 mod info;
 mod inherited;
 mod launch;
+#[cfg(feature = "log")]
+mod log_line;
 mod process;
 mod protocol;
+mod reader;
 mod registry;
 mod remote_error;
 mod scope;
@@ -154,9 +162,9 @@ mod task;
 mod zygote;
 
 pub use builder::Builder;
-pub use entry::init;
 #[doc(hidden)]
 pub use entry::init_before_main;
+pub use entry::{init, init_beside_threads};
 pub use error::{JoinError, LastWords, Panic, SpawnError};
 pub use forkserver::ForkServer;
 #[cfg(feature = "async")]

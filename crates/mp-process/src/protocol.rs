@@ -68,6 +68,9 @@ pub(crate) struct Request {
     pub(crate) settings: Settings,
     /// What the child's own children are started by.
     pub(crate) start_method: u8,
+    /// Where the records of its log go.
+    #[cfg(feature = "log")]
+    pub(crate) log: Option<crate::log_line::LogEnd>,
 }
 
 /// What the child shall do.

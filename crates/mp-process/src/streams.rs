@@ -70,6 +70,8 @@ pub(crate) struct OwnStreams {
 pub(crate) struct Tails {
     pub(crate) stdout: Option<Tail>,
     pub(crate) stderr: Option<Tail>,
+    #[cfg(feature = "log")]
+    pub(crate) log: Option<crate::log_line::LogLine>,
 }
 
 /// Opens what `builder` asks for; all of it above the standard streams, whose numbers may be free here and are put in place by
@@ -78,7 +80,12 @@ pub(crate) fn open(builder: &Builder) -> io::Result<(ChildStreams, OwnStreams)> 
     let (stdin, own_stdin) = input(&builder.stdin)?;
     let (stdout, own_stdout, stdout_tail) = output(&builder.stdout)?;
     let (stderr, own_stderr, stderr_tail) = output(&builder.stderr)?;
-    let tails = Tails { stdout: stdout_tail, stderr: stderr_tail };
+    let tails = Tails {
+        stdout: stdout_tail,
+        stderr: stderr_tail,
+        #[cfg(feature = "log")]
+        log: None,
+    };
     let own = OwnStreams { stdin: own_stdin, stdout: own_stdout, stderr: own_stderr, tails };
     Ok((ChildStreams { stdin, stdout, stderr }, own))
 }

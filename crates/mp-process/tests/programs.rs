@@ -1,72 +1,23 @@
-//! Whole programs, with a `main` of their own: what happens before `init()`, under `panic = "abort"`, and mistakes that
-//! need types of their own. Their sources are in `tests/programs/`.
+//! Whole programs, with a `main` of their own: what happens before `init()`, and around the standard streams. Their sources are in
+//! `tests/programs/`.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+mod package;
 
 use mp_test::guarded;
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use package::{Package, expect_success};
+use std::process::Command;
 
-const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/programs");
-
-/// A workspace of its own beside the tests' other files, with this crate as its one dependency.
-fn workspace() -> PathBuf {
-    let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("programs");
-    let manifest = format!(
-        "[package]\nname = \"programs\"\nversion = \"0.0.0\"\nedition = \"2024\"\nautobins = true\n\
-         [dependencies]\nmp-process = {{ path = {:?} }}\n\
-         [profile.dev]\npanic = \"abort\"\ndebug = false\n[workspace]\n",
-        env!("CARGO_MANIFEST_DIR")
-    );
-    put(&root.join("Cargo.toml"), manifest.as_bytes());
-    // The versions that are there, so that nothing is looked up.
-    let lock = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../Cargo.lock");
-    if !root.join("Cargo.lock").exists() {
-        put(&root.join("Cargo.lock"), &fs::read(lock).unwrap());
-    }
-    for source in fs::read_dir(SOURCES).unwrap().map(|entry| entry.unwrap().path()) {
-        let name = source.file_name().unwrap();
-        put(&root.join("src/bin").join(name), &fs::read(&source).unwrap());
-    }
-    root
-}
-
-/// Written in one step, so that tests in other processes never see half of it; untouched when it is there already.
-fn put(path: &Path, bytes: &[u8]) {
-    if fs::read(path).is_ok_and(|found| found == bytes) {
-        return;
-    }
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    let draft = path.with_extension(format!("{}.draft", std::process::id()));
-    fs::write(&draft, bytes).unwrap();
-    fs::rename(draft, path).unwrap();
-}
-
-fn build(name: &str) -> (PathBuf, Output) {
-    let root = workspace();
-    let target = root.join("target");
-    let output = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--offline", "--bin", name])
-        .current_dir(&root)
-        .env("CARGO_TARGET_DIR", &target)
-        .output()
-        .unwrap();
-    (target.join("debug").join(name), output)
+fn package() -> Package {
+    let tokio =
+        "[dependencies.tokio]\nversion = \"1\"\ndefault-features = false\nfeatures = [\"rt-multi-thread\"]";
+    Package::new("programs", tokio).with("programs", "src/bin")
 }
 
 fn run(name: &str, argument: &str) {
-    let (program, built) = build(name);
+    let (program, built) = package().build(name);
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
     guarded(|| {
-        let output = Command::new(&program).arg(argument).output().unwrap();
-        assert!(
-            output.status.success(),
-            "{name} {argument}: {}\n{}{}",
-            output.status,
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr)
-        );
+        expect_success(Command::new(program).arg(argument));
     });
 }
 
@@ -101,13 +52,36 @@ fn a_program_started_before_init_is_not_taken_for_the_child() {
 }
 
 #[test]
-fn threads_before_init_do_no_harm() {
+fn threads_before_init_are_an_error_that_names_the_cure() {
     run("early", "threads");
 }
 
 #[test]
-fn a_panic_that_aborts_is_told_from_any_thread() {
-    run("aborts", "");
+fn an_async_runtime_before_init_is_an_error_that_names_the_cure() {
+    run("early", "runtime");
+}
+
+#[test]
+fn threads_of_libraries_are_let_in_where_the_program_says_so() {
+    run("beside_threads", "");
+}
+
+#[test]
+fn five_thousand_arguments_and_two_megabytes_of_environment_do_not_matter() {
+    let (program, built) = package().build("whole");
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    guarded(|| {
+        let mut command = Command::new(program);
+        command.args((0..5000).map(|n| n.to_string()));
+        // The kernel takes no longer string, and from its default limits no more altogether.
+        command.env_clear().envs((0..20).map(|n| (format!("LONG_{n}"), "x".repeat(100_000))));
+        expect_success(&mut command);
+    });
+}
+
+#[test]
+fn a_program_whose_file_was_deleted_or_replaced_starts_processes() {
+    run("replaced", "");
 }
 
 #[test]
@@ -118,24 +92,4 @@ fn a_thread_that_keeps_standard_output_locked_delays_neither_start_nor_end() {
 #[test]
 fn a_join_reads_the_pipes_that_nobody_took() {
     run("unread", "");
-}
-
-/// What the compiler says to a mistake.
-fn complaint(name: &str) -> String {
-    let (_, built) = build(name);
-    assert!(!built.status.success(), "{name} compiles");
-    String::from_utf8_lossy(&built.stderr).into_owned()
-}
-
-#[test]
-fn a_function_pointer_says_the_cure() {
-    let text = complaint("mistake_pointer");
-    let flat = text.split_ascii_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(flat.contains("must be named itself, not by a `fn` pointer"), "{text}");
-}
-
-#[test]
-fn a_value_that_serde_does_not_carry_is_named() {
-    let text = complaint("mistake_serde");
-    assert!(text.contains("Plain") && text.contains("Serialize"), "{text}");
 }

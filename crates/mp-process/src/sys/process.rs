@@ -52,6 +52,12 @@ pub(crate) fn is_single_threaded() -> bool {
     std::fs::metadata("/proc/self/task").is_ok_and(|tasks| tasks.nlink() == 3)
 }
 
+/// Whether other threads than the calling one exist. Unknown counts as no.
+pub(crate) fn has_other_threads() -> bool {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata("/proc/self/task").is_ok_and(|tasks| tasks.nlink() > 3)
+}
+
 /// Whether `pid` names this process, here or in a pid namespace further out.
 pub(crate) fn is_own_pid(pid: u32) -> bool {
     if pid == std::process::id() {

@@ -36,6 +36,11 @@ fn main() {
             let status = Command::new(own).arg("ordinary").env_remove("EARLY").status().expect("itself");
             assert_eq!(status.code(), Some(5));
         }
+        Ok("runtime") => {
+            // What `#[tokio::main]` makes of `main`.
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build();
+            runtime.expect("a runtime").block_on(async { mp_process::init() });
+        }
         Ok("threads") => {
             let (keep, gate) = std::sync::mpsc::channel::<()>();
             std::thread::spawn(move || gate.recv());
@@ -56,7 +61,10 @@ fn main() {
         ("stop", Err(SpawnError::TimedOut)) => {}
         ("never", Err(SpawnError::Died(ExitStatus::Code(42)))) => {}
         ("close", Err(SpawnError::Refused(why))) => assert!(why.contains("init()"), "{why}"),
-        ("program" | "threads", Ok(process)) => {
+        ("threads" | "runtime", Err(SpawnError::Refused(why))) => {
+            assert!(why.contains("first line of `main`") && why.contains("async runtime"), "{why}");
+        }
+        ("program", Ok(process)) => {
             let pid = process.pid();
             assert!(process.wait().expect("a status").success());
             assert_eq!(process.join().expect("a result"), pid);
