@@ -95,6 +95,37 @@ fn a_time_out_lasts_at_least_so_long() {
 }
 
 #[test]
+fn a_time_out_covers_the_whole_operation_however_often_it_is_woken() {
+    guarded(|| {
+        let (empty, full) = (Queue::<u8>::new().unwrap(), Queue::bounded(1).unwrap());
+        full.put(0).unwrap();
+        let over = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            // Each end that goes wakes all who wait, for nothing.
+            for queue in [&empty, &full] {
+                scope.spawn(|| {
+                    while over.load(Relaxed) < 2 {
+                        drop(queue.clone());
+                    }
+                });
+            }
+            scope.spawn(|| {
+                let start = Instant::now();
+                assert!(empty.get_timeout(5 * SHORT).unwrap_err().is_timeout());
+                assert!(start.elapsed() >= 5 * SHORT);
+                over.fetch_add(1, Relaxed);
+            });
+            scope.spawn(|| {
+                let start = Instant::now();
+                assert!(full.put_timeout(1, 5 * SHORT).unwrap_err().is_timeout());
+                assert!(start.elapsed() >= 5 * SHORT);
+                over.fetch_add(1, Relaxed);
+            });
+        });
+    });
+}
+
+#[test]
 fn put_waits_for_room_and_get_for_a_value() {
     guarded(|| {
         let (there, back) = (Queue::bounded(1).unwrap(), Queue::bounded(1).unwrap());

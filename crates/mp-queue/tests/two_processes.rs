@@ -82,6 +82,35 @@ fn processes_share_the_work_in_order() {
 }
 
 #[test]
+fn values_of_several_producers_come_in_the_order_of_their_puts() {
+    const TEST: &str = "values_of_several_producers_come_in_the_order_of_their_puts";
+    if role().is_some() {
+        let queue: Queue<u32> = take("queue").unwrap();
+        while let Some(n) = hear() {
+            queue.put(n.parse().unwrap()).unwrap();
+            say("put");
+        }
+        return;
+    }
+    guarded(|| {
+        let queue = Queue::<u32>::new().unwrap();
+        let mut producers: Vec<Role> = (0..3).map(|_| start(TEST, "producer", &queue)).collect();
+        for n in 0..300 {
+            // In turns that are no pattern; this process is one of them.
+            match producers.get_mut(n as usize * 7 / 3 % 4) {
+                Some(producer) => {
+                    producer.tell(&n.to_string());
+                    producer.expect("put");
+                }
+                None => queue.put(n).unwrap(),
+            }
+        }
+        (0..300).for_each(|n| assert_eq!(queue.try_get().unwrap(), n));
+        assert!(producers.iter_mut().all(|producer| producer.wait().success()));
+    });
+}
+
+#[test]
 fn full_and_closed_are_seen_from_everywhere() {
     const TEST: &str = "full_and_closed_are_seen_from_everywhere";
     if role().is_some() {
