@@ -69,6 +69,12 @@
 //! - **What may be put.** Every serde type that postcard carries. `Vec<u8>`, `String` and vectors of plain numbers cross as they
 //!   are, as fast as memory is copied. Handles may stand anywhere in a value: other queues and their halves, connections, locks, shared memory, and with
 //!   [`Passed`] files and sockets.
+//! - **Done.** On a [`JoinableQueue`] what was got is claimed until it is called done, and [`join`](JoinableQueue::join) waits for that.
+//!   What a consumer that died had claimed is handed out again, or counted lost: see [`OnDeath`].
+//! - **Many at once.** [`put_many`](Queue::put_many) and [`get_many`](Queue::get_many) take one lock for some dozens of values.
+//! - **Readiness.** Each handle is [`Waitable`]: [`wait()`] sleeps on many queues, connections, processes, events and foreign
+//!   descriptors at once. Each is also `AsFd` and `AsRawFd`, for `poll`, epoll and async runtimes: readable whenever a get (of a
+//!   [`Sender`]: a put) would not wait, and now and then for nothing.
 //! - **No user code under a lock.** A value's own `Serialize` and `Deserialize` may use any queue, this one included.
 //!
 //! # Forms
@@ -77,8 +83,14 @@
 //! | --- | --- | --- | --- | --- |
 //! | put | [`put`](Queue::put) | [`try_put`](Queue::try_put) | [`put_timeout`](Queue::put_timeout) | [`put_deadline`](Queue::put_deadline) |
 //! | get | [`get`](Queue::get), [`iter`](Queue::iter) | [`try_get`](Queue::try_get) | [`get_timeout`](Queue::get_timeout) | [`get_deadline`](Queue::get_deadline) |
+//! | put many | [`put_many`](Queue::put_many) | [`try_put_many`](Queue::try_put_many) | [`put_many_timeout`](Queue::put_many_timeout) | – |
+//! | get many | [`get_many`](Queue::get_many) | [`try_get_many`](Queue::try_get_many) | [`get_many_timeout`](Queue::get_many_timeout) | – |
+//! | claim | [`claim`](JoinableQueue::claim) | [`try_claim`](JoinableQueue::try_claim) | [`claim_timeout`](JoinableQueue::claim_timeout) | [`claim_deadline`](JoinableQueue::claim_deadline) |
+//! | join | [`join`](JoinableQueue::join) | – | [`join_timeout`](JoinableQueue::join_timeout) | [`join_deadline`](JoinableQueue::join_deadline) |
 //! | not yet | – | [`Full`](TryPutError::Full), [`Empty`](TryGetError::Empty) | `TimedOut` | `TimedOut` |
 //! | cannot be | [`PutError`], [`GetError`] | `Failed` with one of these | the same | the same |
+//!
+//! With the feature `async` there are `put_async`, `get_async` and `claim_async`, under any executor.
 //!
 //! Whatever is not put comes back with the error. `put` waits only on a queue with a bound. A time-out covers the whole operation; one of
 //! zero looks once. [`len`](Queue::len), [`is_empty`](Queue::is_empty), [`is_full`](Queue::is_full), [`is_closed`](Queue::is_closed)
@@ -94,6 +106,10 @@
 //! | who waits in `put` or `get` | nothing: nobody waits for a waiter |
 //! | the last sender | what is inside, then [`Disconnected`](GetError::Disconnected) |
 //! | the last receiver | the value back, with [`Disconnected`](PutError::Disconnected) |
+//! | in the middle of `put_many` or `get_many` | the first so many values were put or taken whole, the others were not |
+//! | a consumer of a [`JoinableQueue`] with claims | they are handed out again, or counted lost; `join` goes on |
+//! | … in the middle of `task_done` | the same, or it was done |
+//! | who polls, or rings for those who poll | nothing: no poller misses anything |
 //! | in `close` | the queue is closed, or is not |
 //! | the last user of a queue | the kernel frees it, with all that is inside |
 //! | nobody, but it was stopped in the middle of an operation | delays up to their own time-outs; see below |
@@ -107,7 +123,10 @@
 //!   [`Sender`]s and [`Receiver`]s, and drop your own, where the end is to be seen.
 //! - **What was given to a [`Command`](std::process::Command) stays open until the `Command` is dropped**, also when its child has died.
 //! - A child made by a plain `fork` holds everything that its parent held, and so delays the news that somebody is gone.
-//! - A value that a consumer had got when it was killed is lost. Where that matters, let consumers answer.
+//! - A value that a consumer had got when it was killed is lost. Where that matters, use a [`JoinableQueue`].
+//! - On a [`JoinableQueue`] a value may be got twice: its consumer died after its work and before it called it done. Closing does not wait
+//!   for claims: who is told `Closed` may be missed by what comes back later, so `join` first, then close.
+//! - Who polls a [`JoinableQueue`] by itself learns of dead consumers when it looks: let the poll end once a second, as [`wait()`] does.
 //! - **Stopped is not dead.** A process that is stopped (SIGSTOP, a debugger, a core dump being written) in the middle of an operation keeps the others from the same kind
 //!   of operation until it goes on; those with time-outs get theirs, and those that want no wait give up after 100 ms, as if the queue were full or empty. A `put`, a `get` or a
 //!   `close` without a time-out waits.
@@ -118,7 +137,8 @@
 //!   [`TooManyHandles`](PutError::TooManyHandles), which gives the value back, never a wait. A consumer that has no room for the handles of a value gets
 //!   [`TooManyHandles`](GetError::TooManyHandles), and the value is lost.
 //! - The memory of a burst goes back when a consumer has waited 100 ms for nothing; that of a single value of several MiB with the value itself.
-//! - Each queue that arrives in a process is three descriptors there, each half two; a clone is none.
+//! - Each queue that arrives in a process is four descriptors there, each half three; one more with a bound, one more that can be
+//!   joined, up to two more when it is polled; a clone is none.
 //! - postcard does not carry untagged, internally tagged and flattened types (an error says so), and reads types with `skip_serializing_if` wrongly.
 //! - The type is not a part of the handle: a queue taken as one of another type gives errors, or values of that type if the bytes happen to
 //!   be such.
@@ -133,7 +153,7 @@
 //!
 //! # Features
 //!
-//! None.
+//! - `async`: the forms for futures. They cost no thread each; [`async-io`](https://docs.rs/async-io) has one for the process.
 //!
 //! # Trust and safety
 //!
