@@ -50,6 +50,7 @@ impl Handles {
     }
 
     /// The message is committed: ends that move have left this process.
+    #[inline]
     pub fn sent(mut self) {
         for out in &mut self.0 {
             if let Some(departure) = &mut out.departure {

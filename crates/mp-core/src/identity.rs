@@ -24,6 +24,7 @@ pub struct Identity {
 impl Identity {
     /// This process. Cheap, and right also in a forked child.
     #[must_use]
+    #[inline]
     pub fn current() -> Identity {
         sys::own_identity(|| {
             let pid = std::process::id();
@@ -77,8 +78,8 @@ impl Identity {
 impl Identity {
     /// This identity as one word that is never zero, for owner words that change by one atomic operation. It holds the
     /// low half of the start time: a pid would have to be reused after exactly 497 days to fool it.
-    #[inline]
     #[must_use]
+    #[inline]
     pub const fn pack(self) -> u64 {
         ((self.pid as u64) << 32) | (self.start & 0xffff_ffff)
     }

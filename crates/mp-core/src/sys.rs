@@ -63,6 +63,7 @@ struct Remembered {
     start: AtomicU64,
 }
 
+#[inline]
 pub(crate) fn own_identity(compute: impl FnOnce() -> Identity) -> Identity {
     static PAGE: OnceLock<Option<&'static Remembered>> = OnceLock::new();
     let Some(page) = PAGE.get_or_init(wiped_page) else { return compute() };

@@ -1,6 +1,8 @@
 //! `pipe()` and its two-way ends.
 
-use crate::error::{RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError};
+use crate::error::{
+    RecvBytesIntoError, RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError,
+};
 use crate::half::{Reader, Refused, Writer};
 use crate::halves::{RecvHalf, ReuniteError, SendHalf, SplitError};
 use crate::link::{Link, claim};
@@ -243,6 +245,25 @@ impl Connection {
     /// See [`RecvError`].
     pub fn recv_bytes(&mut self) -> Result<Vec<u8>, RecvError> {
         self.recv()
+    }
+
+    /// As [`recv_bytes`](Connection::recv_bytes), into the front of `buffer`: no memory is allocated for the message, which is
+    /// copied once. Returns its length; what `buffer` holds behind it stays as it was.
+    ///
+    /// # Errors
+    ///
+    /// [`TooShort`](RecvBytesIntoError::TooShort) with the whole message when `buffer` is too small for it, else see
+    /// [`RecvError`].
+    #[doc(alias = "BufferTooShort")]
+    pub fn recv_bytes_into(&mut self, buffer: &mut [u8]) -> Result<usize, RecvBytesIntoError> {
+        let reader = self.reader.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let result = match reader.wait(&self.link, Deadline::NEVER) {
+            Ok(Some(head)) => reader.take_bytes_into(&self.link, &head, buffer),
+            Ok(None) => Err(RecvError::Disconnected),
+            Err(error) => Err(error),
+        };
+        self.settle();
+        result?.map_err(RecvBytesIntoError::TooShort)
     }
 
     /// Waits at most `timeout` until a receive would not block: a message is there, or the other end is gone. A

@@ -234,3 +234,46 @@ impl<T> SendTimeoutError<T> {
         }
     }
 }
+
+/// Why no message was received into a buffer.
+#[derive(Debug)]
+pub enum RecvBytesIntoError {
+    /// The buffer is too small: here is the whole message, which is no longer in the pipe.
+    TooShort(Vec<u8>),
+    /// None can be received.
+    Failed(RecvError),
+}
+
+impl RecvBytesIntoError {
+    /// Whether the other end is gone.
+    #[must_use]
+    pub const fn is_disconnected(&self) -> bool {
+        matches!(self, Self::Failed(error) if error.is_disconnected())
+    }
+}
+
+impl fmt::Display for RecvBytesIntoError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooShort(message) => {
+                write!(f, "receiving a message of {} bytes into a buffer that is too small", message.len())
+            }
+            Self::Failed(error) => error.fmt(f),
+        }
+    }
+}
+
+impl error::Error for RecvBytesIntoError {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match self {
+            Self::TooShort(_) => None,
+            Self::Failed(error) => error.source(),
+        }
+    }
+}
+
+impl From<RecvError> for RecvBytesIntoError {
+    fn from(error: RecvError) -> RecvBytesIntoError {
+        RecvBytesIntoError::Failed(error)
+    }
+}

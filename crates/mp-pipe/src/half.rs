@@ -10,7 +10,7 @@ use mp_core::{EncodeError, Encoding};
 use serde::{Serialize, de::DeserializeOwned};
 use std::borrow::Cow;
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 
@@ -97,7 +97,7 @@ impl Writer {
         }
         result
     }
-
+    #[inline(always)]
     pub(crate) fn send_message(
         &mut self,
         link: &Link,
@@ -219,7 +219,7 @@ impl Reader {
     }
 
     /// Waits for the next message; `None` when the time is over.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn wait(&mut self, link: &Link, deadline: Deadline) -> Result<Option<Head>, RecvError> {
         link.check(self.ring.reader_lease()).map_err(unusable)?;
         if let Some(head) = self.ring.peek(&mut self.cache).map_err(RecvError::Io)? {
@@ -287,6 +287,7 @@ impl Reader {
     }
 
     /// As [`take`](Reader::take), without decoding; handles are closed.
+    #[inline(always)]
     pub(crate) fn take_bytes(&mut self, link: &Link, head: &Head) -> Result<Vec<u8>, RecvError> {
         let mut bytes = Vec::with_capacity(head.length);
         self.ring.copy_to(&self.cache, head, &mut bytes).map_err(RecvError::Io)?;
@@ -294,21 +295,29 @@ impl Reader {
         Ok(bytes)
     }
 
+    /// As [`take_bytes`](Reader::take_bytes), into the front of `buffer`; the whole message when it is too small.
+    #[inline(always)]
+    pub(crate) fn take_bytes_into(
+        &mut self,
+        link: &Link,
+        head: &Head,
+        buffer: &mut [u8],
+    ) -> Result<Result<usize, Vec<u8>>, RecvError> {
+        let Some(out) = buffer.get_mut(..head.length) else { return self.take_bytes(link, head).map(Err) };
+        self.ring.copy_into(&self.cache, head, out).map_err(RecvError::Io)?;
+        self.commit(link, head)?;
+        Ok(Ok(head.length))
+    }
+
     /// The message is taken from here on; its handles follow.
-    fn commit(&mut self, link: &Link, head: &Head) -> Result<Vec<std::os::fd::OwnedFd>, RecvError> {
+    #[inline(always)]
+    fn commit(&mut self, link: &Link, head: &Head) -> Result<Vec<OwnedFd>, RecvError> {
         self.ring.commit(&mut self.cache, head);
         self.ring.barrier_before_look();
         if self.ring.writer_asleep().load(Relaxed) != 0 {
             self.wake_writer(link);
         }
-        if head.handles == 0 {
-            return Ok(Vec::new());
-        }
-        link.take_handles(head.sequence, head.handles).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => RecvError::HandlesLost,
-            io::ErrorKind::QuotaExceeded => RecvError::TooManyHandles,
-            _ => RecvError::Io(error),
-        })
+        if head.handles == 0 { Ok(Vec::new()) } else { take_handles(link, head) }
     }
 
     /// A writer sleeps for space: it is woken when the ring is empty, or a good part of it is free, not for each message.
@@ -330,6 +339,16 @@ impl Reader {
         park::heavy_barrier();
         Ok(self.ring.is_empty() && !self.ring.writer_left())
     }
+}
+
+/// The handles of the message that was just taken.
+#[cold]
+fn take_handles(link: &Link, head: &Head) -> Result<Vec<OwnedFd>, RecvError> {
+    link.take_handles(head.sequence, head.handles).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => RecvError::HandlesLost,
+        io::ErrorKind::QuotaExceeded => RecvError::TooManyHandles,
+        _ => RecvError::Io(error),
+    })
 }
 
 /// Announces a sleep in `asleep`, looks once more whether there is still `reason` for it, and sleeps at most a slice; true

@@ -141,7 +141,9 @@ pub use address::Address;
 pub use auth::Key;
 pub use client::{Client, connect};
 pub use connection::{Connection, pipe};
-pub use error::{RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError};
+pub use error::{
+    RecvBytesIntoError, RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError,
+};
 pub use halves::{RecvHalf, ReuniteError, SendHalf, SplitError};
 pub use listener::Listener;
 pub use listener_error::{AcceptError, AuthenticationError, ConnectError, Peer};

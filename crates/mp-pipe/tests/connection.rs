@@ -1,6 +1,8 @@
 //! A two-way connection, both ends in one process.
 
-use mp_pipe::{Connection, RecvError, RecvTimeoutError, SendError, TryRecvError, TrySendError, pipe};
+use mp_pipe::{
+    Connection, RecvBytesIntoError, RecvError, RecvTimeoutError, SendError, TryRecvError, TrySendError, pipe,
+};
 use mp_test::guarded;
 use serde::{Deserialize, Serialize};
 use std::thread;
@@ -309,5 +311,37 @@ fn bells_for_one_who_did_not_sleep_take_no_room() {
             let null = std::fs::File::open("/dev/null").unwrap();
             left.try_send(mp_pipe::Passed(null)).unwrap();
         }
+    });
+}
+
+#[test]
+fn bytes_are_received_into_a_buffer() {
+    guarded(|| {
+        let (mut left, mut right) = pipe().unwrap();
+        let mut buffer = [9; 8];
+        left.send_bytes(b"abc").unwrap();
+        left.send_bytes(b"").unwrap();
+        left.send_bytes(b"12345678").unwrap();
+        assert_eq!(right.recv_bytes_into(&mut buffer).unwrap(), 3);
+        assert_eq!(&buffer, b"abc\x09\x09\x09\x09\x09");
+        assert_eq!(right.recv_bytes_into(&mut []).unwrap(), 0);
+        assert_eq!(right.recv_bytes_into(&mut buffer).unwrap(), 8);
+        assert_eq!(&buffer, b"12345678");
+    });
+}
+
+#[test]
+fn a_buffer_that_is_too_small_gives_the_whole_message_back() {
+    guarded(|| {
+        let (mut left, mut right) = pipe().unwrap();
+        left.send_bytes(b"whole").unwrap();
+        left.send_bytes(b"next").unwrap();
+        match right.recv_bytes_into(&mut [0; 4]) {
+            Err(RecvBytesIntoError::TooShort(message)) => assert_eq!(message, b"whole"),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(right.recv_bytes().unwrap(), b"next");
+        drop(left);
+        assert!(right.recv_bytes_into(&mut [0; 4]).unwrap_err().is_disconnected());
     });
 }

@@ -52,7 +52,7 @@ impl Ring {
     /// # Errors
     ///
     /// `InvalidData` when the shared memory is corrupt; else when the region cannot be mapped.
-    #[inline]
+    #[inline(always)]
     pub fn peek(&self, cache: &mut ReaderCache) -> io::Result<Option<Head>> {
         let taken = self.word(TAKEN).load(Relaxed);
         // Equal, or behind when another process has taken since this one looked.
@@ -92,7 +92,7 @@ impl Ring {
     /// # Errors
     ///
     /// `InvalidData` when the shared memory is corrupt.
-    #[inline]
+    #[inline(always)]
     pub fn copy_to(&self, cache: &ReaderCache, head: &Head, out: &mut Vec<u8>) -> io::Result<()> {
         let region = cache.region.as_ref().ok_or_else(|| corrupt(Corrupt("no region")))?;
         region.append_to(head.bytes_at, head.length, out).map_err(corrupt)
@@ -103,13 +103,14 @@ impl Ring {
     /// # Errors
     ///
     /// `InvalidData` when the shared memory is corrupt.
+    #[inline(always)]
     pub fn copy_into(&self, cache: &ReaderCache, head: &Head, out: &mut [u8]) -> io::Result<()> {
         let region = cache.region.as_ref().ok_or_else(|| corrupt(Corrupt("no region")))?;
         region.copy_out(head.bytes_at, out).map_err(corrupt)
     }
 
     /// Takes the message that [`peek`](Ring::peek) just showed: from here on it is this process's.
-    #[inline]
+    #[inline(always)]
     pub fn commit(&self, cache: &mut ReaderCache, head: &Head) {
         mp_core::step!("ring.read", 1);
         let next = head.taken.wrapping_add(1);
@@ -183,7 +184,7 @@ impl Ring {
     }
 
     /// Makes the cached region the one in which `position` lies, leaving those that end there.
-    #[inline]
+    #[inline(always)]
     fn region_of(&self, cache: &mut ReaderCache, position: u64) -> io::Result<()> {
         let regions = self.regions();
         let current = self.word(REGION).load(Relaxed);

@@ -39,11 +39,11 @@ impl Region {
     }
 
     /// The place of `position` in the mapping.
-    #[inline]
     #[expect(
         clippy::cast_possible_truncation,
         reason = "a position cut to the mapping's length fits a usize"
     )]
+    #[inline]
     fn place(&self, position: u64) -> usize {
         (position.wrapping_sub(self.start) & self.mask) as usize
     }

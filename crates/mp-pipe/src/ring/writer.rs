@@ -61,6 +61,7 @@ impl Ring {
     /// # Errors
     ///
     /// See [`WriteError`]; nothing was written then.
+    #[inline(always)]
     pub fn write(
         &self,
         cache: &mut WriterCache,
@@ -102,6 +103,7 @@ impl Ring {
     }
 
     /// The region to write `total` bytes to at `tail`, where they fit.
+    #[inline(always)]
     fn region_with_room<'c>(
         &self,
         cache: &'c mut WriterCache,
@@ -138,7 +140,7 @@ impl Ring {
     }
 
     /// Whether `total` bytes fit behind `tail`, looking closer the less is known to be free.
-    #[inline]
+    #[inline(always)]
     fn has_room(&self, cache: &mut WriterCache, tail: u64, total: u64) -> bool {
         let Some(region) = &cache.region else { return false };
         if region.room(tail, cache.space) >= total {
@@ -167,6 +169,7 @@ impl Ring {
     }
 
     /// Maps the region that is written to, unless it is the one in the cache.
+    #[inline(always)]
     fn current_region(&self, cache: &mut WriterCache, tail: u64) -> Result<(), WriteError> {
         let regions = self.regions();
         let Some(last) = regions.checked_sub(1) else {

@@ -13,7 +13,12 @@ impl<const N: usize> Link<N> for Connection {
     }
 
     fn recv(&mut self) -> Result<[u8; N], Failure> {
-        self.recv_bytes()?.try_into().map_err(|_| "a message of another length".into())
+        let mut message = [0; N];
+        if self.recv_bytes_into(&mut message)? == N {
+            Ok(message)
+        } else {
+            Err("a message of another length".into())
+        }
     }
 }
 
