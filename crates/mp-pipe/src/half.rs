@@ -11,12 +11,18 @@ use serde::{Serialize, de::DeserializeOwned};
 use std::borrow::Cow;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::sync::atomic::AtomicU32;
-use std::sync::atomic::Ordering::{AcqRel, Relaxed};
+use std::sync::atomic::Ordering::{AcqRel, Relaxed, SeqCst};
+use std::sync::atomic::{AtomicU32, fence};
 
 /// A sender asks the kernel whether the peer still lives when the last answer is older than so many ticks: some tens of
 /// microseconds, so that a burst of messages pays once and a single one is always told the truth.
 const FRESH: u64 = 1 << 17;
+
+/// Reading the clock costs as much as a short message. Who sent the last few within so many ticks spares it for the next few:
+/// at worst that many more are sent to a peer that was killed in the middle of a burst, outside of a receive. One that sleeps in a
+/// receive is rung for, which tells at once.
+const BURST: u64 = 1 << 13;
+const SPARED: u8 = 3;
 
 /// Buffers larger than this are not kept for the next message.
 const KEPT: usize = 1 << 20;
@@ -64,13 +70,24 @@ pub(crate) struct Writer {
     spin: Spin,
     /// When the peer was last known to live.
     alive_at: u64,
+    /// When the clock was last read, and for how many messages it need not be.
+    looked_at: u64,
+    spared: u8,
 }
 
 impl Writer {
     pub(crate) fn new(ring: Ring) -> Writer {
         ring.join();
         let cache = WriterCache::default();
-        Writer { ring, cache, scratch: Vec::new(), spin: Spin::default(), alive_at: 0 }
+        Writer {
+            ring,
+            cache,
+            scratch: Vec::new(),
+            spin: Spin::default(),
+            alive_at: 0,
+            looked_at: 0,
+            spared: 0,
+        }
     }
 
     /// Nothing more will be sent here, while the other direction lives on.
@@ -97,8 +114,59 @@ impl Writer {
         }
         result
     }
+
+    /// The way of most messages: see [`Ring::write_plain`]. False when nothing was sent.
+    #[inline(always)]
+    pub(crate) fn send_plain(&mut self, link: &Link, encoding: Encoding, bytes: &[u8]) -> bool {
+        self.peer_is_fresh()
+            && link.check(self.ring.writer_lease()).is_ok()
+            && self.ring.write_plain(&self.cache, encoding, bytes)
+    }
+
+    /// Whether the peer was lately known to live.
+    #[inline(always)]
+    fn peer_is_fresh(&mut self) -> bool {
+        if self.spared > 0 {
+            self.spared -= 1;
+            return true;
+        }
+        let now = park::ticks();
+        if now.wrapping_sub(self.looked_at) <= BURST {
+            self.spared = SPARED;
+        }
+        self.looked_at = now;
+        let fresh = now.wrapping_sub(self.alive_at) <= FRESH;
+        if !fresh {
+            self.spared = 0;
+        }
+        fresh
+    }
+
+    /// After [`send_plain`](Writer::send_plain): as [`send_message`](Writer::send_message) ends.
+    #[inline(always)]
+    pub(crate) fn wake_reader(&self, link: &Link) -> Result<(), Refused> {
+        // A peer that had gone before it could be woken never sees the message, unless it had taken it already.
+        if wake(&self.ring, self.ring.reader_asleep(), link) || self.ring.is_empty() {
+            Ok(())
+        } else {
+            Err(Refused::Disconnected)
+        }
+    }
+
     #[inline(always)]
     pub(crate) fn send_message(
+        &mut self,
+        link: &Link,
+        message: Message<'_>,
+        deadline: Deadline,
+    ) -> Result<(), Refused> {
+        if message.handles.is_empty() && self.send_plain(link, message.encoding, message.bytes) {
+            return self.wake_reader(link);
+        }
+        self.send_message_slowly(link, message, deadline)
+    }
+
+    fn send_message_slowly(
         &mut self,
         link: &Link,
         message: Message<'_>,
@@ -117,10 +185,7 @@ impl Writer {
         if !self.write(link, &message)? {
             self.write_when_there_is_room(link, &message, deadline)?;
         }
-        // A peer that had gone before it could be woken never sees the message, unless it had taken it already.
-        if !wake(&self.ring, self.ring.reader_asleep(), link) && !self.ring.is_empty() {
-            return Err(Refused::Disconnected);
-        }
+        self.wake_reader(link)?;
         message.handles.sent();
         Ok(())
     }
@@ -177,7 +242,8 @@ impl Writer {
             return Ok(());
         }
         let still = || ring.taken() == taken && !ring.reader_left();
-        let gone = sleep_while(ring.writer_asleep(), link, deadline, still).map_err(Refused::Io)?;
+        let gone =
+            sleep_while(ring.writer_asleep(), link, deadline, reader_core, still).map_err(Refused::Io)?;
         if gone || ring.reader_left() { Err(Refused::Disconnected) } else { Ok(()) }
     }
 }
@@ -218,8 +284,24 @@ impl Reader {
         !self.ring.is_empty()
     }
 
-    /// Waits for the next message; `None` when the time is over.
+    /// The way of most messages: see [`Ring::look`].
     #[inline(always)]
+    pub(crate) fn look(&mut self, link: &Link) -> Option<Head> {
+        link.check(self.ring.reader_lease()).ok()?;
+        self.ring.look(&mut self.cache)
+    }
+
+    /// Takes what [`look`](Reader::look) showed into `out`, which is as long. False when nothing was taken.
+    #[inline(always)]
+    pub(crate) fn take_plain_into(&mut self, link: &Link, head: &Head, out: &mut [u8]) -> bool {
+        if self.ring.copy_into(&self.cache, head, out).is_err() {
+            return false;
+        }
+        self.commit_plain(link, head);
+        true
+    }
+
+    /// Waits for the next message; `None` when the time is over.
     pub(crate) fn wait(&mut self, link: &Link, deadline: Deadline) -> Result<Option<Head>, RecvError> {
         link.check(self.ring.reader_lease()).map_err(unusable)?;
         if let Some(head) = self.ring.peek(&mut self.cache).map_err(RecvError::Io)? {
@@ -257,7 +339,9 @@ impl Reader {
             ring.release_left_regions(&mut self.cache).map_err(RecvError::Io)?;
             wake(ring, ring.writer_asleep(), link);
             let still = || ring.is_empty() && !ring.writer_left();
-            gone = sleep_while(ring.reader_asleep(), link, deadline, still).map_err(RecvError::Io)?;
+            let writer_core = peer_core(ring.writer_core());
+            gone = sleep_while(ring.reader_asleep(), link, deadline, writer_core, still)
+                .map_err(RecvError::Io)?;
             // Before the next look: what was sent before it left is in the ring by then.
             gone |= ring.writer_left();
         }
@@ -287,7 +371,7 @@ impl Reader {
     }
 
     /// As [`take`](Reader::take), without decoding; handles are closed.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn take_bytes(&mut self, link: &Link, head: &Head) -> Result<Vec<u8>, RecvError> {
         let mut bytes = Vec::with_capacity(head.length);
         self.ring.copy_to(&self.cache, head, &mut bytes).map_err(RecvError::Io)?;
@@ -296,7 +380,6 @@ impl Reader {
     }
 
     /// As [`take_bytes`](Reader::take_bytes), into the front of `buffer`; the whole message when it is too small.
-    #[inline(always)]
     pub(crate) fn take_bytes_into(
         &mut self,
         link: &Link,
@@ -309,14 +392,19 @@ impl Reader {
         Ok(Ok(head.length))
     }
 
-    /// The message is taken from here on; its handles follow.
     #[inline(always)]
-    fn commit(&mut self, link: &Link, head: &Head) -> Result<Vec<OwnedFd>, RecvError> {
+    fn commit_plain(&mut self, link: &Link, head: &Head) {
         self.ring.commit(&mut self.cache, head);
         self.ring.barrier_before_look();
         if self.ring.writer_asleep().load(Relaxed) != 0 {
             self.wake_writer(link);
         }
+    }
+
+    /// The message is taken from here on; its handles follow.
+    #[inline]
+    fn commit(&mut self, link: &Link, head: &Head) -> Result<Vec<OwnedFd>, RecvError> {
+        self.commit_plain(link, head);
         if head.handles == 0 { Ok(Vec::new()) } else { take_handles(link, head) }
     }
 
@@ -357,10 +445,17 @@ fn sleep_while(
     asleep: &AtomicU32,
     link: &Link,
     deadline: Deadline,
+    peer_core: u32,
     reason: impl Fn() -> bool,
 ) -> io::Result<bool> {
     asleep.store(1, Relaxed);
-    park::heavy_barrier();
+    if peer_core == park::core() {
+        // One core sees its own stores in order, and interrupting all others, as the other barrier does, would cost more than the
+        // sleep. Should the peer have gone to another core just now, he may miss the word: then the slice ends the sleep.
+        fence(SeqCst);
+    } else {
+        park::heavy_barrier();
+    }
     if reason() {
         let gone = link.sleep(deadline);
         asleep.store(0, Relaxed);
@@ -421,7 +516,7 @@ mod tests {
                 assert!(packet::ring_bell(&right));
                 false
             };
-            assert!(!sleep_while(&asleep, &link, Deadline::NEVER, reason).unwrap());
+            assert!(!sleep_while(&asleep, &link, Deadline::NEVER, u32::MAX, reason).unwrap());
         }
         let null = std::fs::File::open("/dev/null").unwrap();
         packet::send_handles(&right, 1, &[std::os::fd::AsFd::as_fd(&null)]).unwrap();

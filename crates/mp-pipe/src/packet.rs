@@ -5,9 +5,11 @@
 //! which a record in the ring asks for them.
 
 use mp_core::Handle;
+use mp_core::deadline::SLICE;
 use mp_core::socket::BATCH;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, send, sendmsg, socketpair,
@@ -25,7 +27,12 @@ const BELL: &[u8] = b"!";
 ///
 /// When no descriptors are left.
 pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
-    Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
+    let (left, right) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    for end in [&left, &right] {
+        // For `Inbox::sleep`: all else asks not to wait.
+        set_socket_timeout(end, Timeout::Recv, Some(SLICE))?;
+    }
+    Ok((left, right))
 }
 
 /// Rings at the other end; false when nobody is there any more.
@@ -85,6 +92,16 @@ pub fn hung_up<F: AsFd>(socket: F) -> bool {
             Err(_) => return false,
         }
     }
+}
+
+/// What one look into the socket brought.
+enum Received {
+    Bell,
+    Handles,
+    /// Nothing lies in it, and the other end is there.
+    Nothing,
+    /// Nothing lies in it, and nothing will.
+    End,
 }
 
 /// Handles by the number under which they were sent.
@@ -159,18 +176,40 @@ impl Inbox {
         }
     }
 
+    /// Sleeps in the kernel until a packet comes or the other end is gone, a slice at most; true when it is gone. Takes the packet.
+    ///
+    /// # Errors
+    ///
+    /// When the system refuses.
+    pub fn sleep<F: AsFd>(&mut self, socket: F) -> io::Result<bool> {
+        match self.receive_with(&socket, RecvFlags::empty())? {
+            Received::Bell | Received::Nothing => Ok(false),
+            // Its bell is behind it.
+            Received::Handles => self.drain(socket).map(|()| false),
+            Received::End => Ok(hung_up(socket)),
+        }
+    }
+
     /// Reads one packet; false when there is none.
     fn receive<F: AsFd>(&mut self, socket: F) -> io::Result<bool> {
+        let received = self.receive_with(&socket, RecvFlags::DONTWAIT)?;
+        Ok(matches!(received, Received::Bell | Received::Handles))
+    }
+
+    fn receive_with<F: AsFd>(&mut self, socket: &F, wait: RecvFlags) -> io::Result<Received> {
         let mut bytes = [0; 8];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(BATCH))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
-        let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+        let flags = wait | RecvFlags::CMSG_CLOEXEC;
         let message = loop {
-            match recvmsg(&socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, flags) {
+            match recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, flags) {
                 Ok(message) => break message,
                 // A peer that left without reading its own bells: the kernel says so once, *before* what it had sent.
-                Err(Errno::INTR | Errno::CONNRESET) => {}
-                Err(Errno::AGAIN) => return Ok(false),
+                Err(Errno::CONNRESET) => {}
+                // Who sleeps has a deadline to look at.
+                Err(Errno::INTR) if wait.is_empty() => return Ok(Received::Nothing),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Ok(Received::Nothing),
                 Err(error) => return Err(error.into()),
             }
         };
@@ -187,9 +226,11 @@ impl Inbox {
                 self.cut.push(number);
             }
             self.arrived.push_back((number, handles));
+            self.heard = true;
+            return Ok(Received::Handles);
         }
         self.heard |= message.bytes > 0;
-        Ok(message.bytes > 0)
+        Ok(if message.bytes > 0 { Received::Bell } else { Received::End })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::layout::*;
 use super::region::{Region, corrupt};
-use super::{HeaderWord, Ring};
+use super::{Corrupt, HeaderWord, Ring};
 use mp_core::Encoding;
 use mp_shm::WINDOW;
 use std::io;
@@ -61,7 +61,6 @@ impl Ring {
     /// # Errors
     ///
     /// See [`WriteError`]; nothing was written then.
-    #[inline(always)]
     pub fn write(
         &self,
         cache: &mut WriterCache,
@@ -83,27 +82,75 @@ impl Ring {
         let total = header.total();
         let region = self.region_with_room(cache, growth, published, tail, total)?;
         mp_core::step!("ring.write", 1);
-        region.word(tail).map_err(corrupt)?.store(header.pack(), Relaxed);
-        let mut at = tail.wrapping_add(8);
+        let mut sequence = None;
         if record.handles > 0 {
-            let sequence = self.word(HANDLES).load(Relaxed).wrapping_add(1);
-            self.word(HANDLES).store(sequence, Relaxed);
-            send_handles(sequence)?;
-            region.word(at).map_err(corrupt)?.store(sequence, Relaxed);
-            at = at.wrapping_add(8);
+            let next = self.word(HANDLES).load(Relaxed).wrapping_add(1);
+            self.word(HANDLES).store(next, Relaxed);
+            send_handles(next)?;
+            sequence = Some(next);
         }
-        region.write(at, record.bytes);
-        mp_core::step!("ring.write", 2);
-        let next = published.wrapping_add(1);
-        self.word(TAIL[parity(next)]).store(tail.wrapping_add(total), Relaxed);
-        mp_core::step!("ring.write", 3);
-        self.word(PUBLISHED).store(next, Release);
-        mp_core::step!("ring.write", 4);
+        self.fill(region, tail, header, sequence, record.bytes).map_err(corrupt)?;
+        self.publish(published, tail.wrapping_add(total));
         Ok(())
     }
 
-    /// The region to write `total` bytes to at `tail`, where they fit.
+    /// The way of most records: without handles, small, into a small ring in which there is room for all that is known. False, and
+    /// nothing has changed, when any of that is not so: [`write`](Ring::write) then does it.
     #[inline(always)]
+    pub fn write_plain(&self, cache: &WriterCache, encoding: Encoding, bytes: &[u8]) -> bool {
+        let Some(region) = &cache.region else { return false };
+        if bytes.len() as u64 > SMALL_REGION / PART - 16 {
+            return false;
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "less than a small region, as just checked")]
+        let header = HeaderWord { length: bytes.len() as u32, encoding, handles: 0 };
+        let published = self.word(PUBLISHED).load(Relaxed);
+        let tail = self.word(TAIL[parity(published)]).load(Relaxed);
+        let total = header.total();
+        let current = region.size == SMALL_REGION && region.index.wrapping_add(1) == self.regions();
+        if !current || region.room(tail, cache.space) < total {
+            return false;
+        }
+        mp_core::step!("ring.write", 1);
+        if self.fill(region, tail, header, None, bytes).is_err() {
+            return false;
+        }
+        self.publish(published, tail.wrapping_add(total));
+        true
+    }
+
+    /// Writes a record's bytes behind the tail, where nobody looks yet.
+    #[inline(always)]
+    fn fill(
+        &self,
+        region: &Region,
+        tail: u64,
+        header: HeaderWord,
+        sequence: Option<u64>,
+        bytes: &[u8],
+    ) -> Result<(), Corrupt> {
+        region.word(tail)?.store(header.pack(), Relaxed);
+        let mut at = tail.wrapping_add(8);
+        if let Some(sequence) = sequence {
+            region.word(at)?.store(sequence, Relaxed);
+            at = at.wrapping_add(8);
+        }
+        region.write(at, bytes);
+        mp_core::step!("ring.write", 2);
+        Ok(())
+    }
+
+    /// Commits: message `published + 1` ends at `end`.
+    #[inline(always)]
+    fn publish(&self, published: u64, end: u64) {
+        let next = published.wrapping_add(1);
+        self.word(TAIL[parity(next)]).store(end, Relaxed);
+        mp_core::step!("ring.write", 3);
+        self.word(PUBLISHED).store(next, Release);
+        mp_core::step!("ring.write", 4);
+    }
+
+    /// The region to write `total` bytes to at `tail`, where they fit.
     fn region_with_room<'c>(
         &self,
         cache: &'c mut WriterCache,
@@ -140,7 +187,7 @@ impl Ring {
     }
 
     /// Whether `total` bytes fit behind `tail`, looking closer the less is known to be free.
-    #[inline(always)]
+    #[inline]
     fn has_room(&self, cache: &mut WriterCache, tail: u64, total: u64) -> bool {
         let Some(region) = &cache.region else { return false };
         if region.room(tail, cache.space) >= total {
@@ -169,7 +216,6 @@ impl Ring {
     }
 
     /// Maps the region that is written to, unless it is the one in the cache.
-    #[inline(always)]
     fn current_region(&self, cache: &mut WriterCache, tail: u64) -> Result<(), WriteError> {
         let regions = self.regions();
         let Some(last) = regions.checked_sub(1) else {
