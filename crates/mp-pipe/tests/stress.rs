@@ -83,3 +83,29 @@ fn a_peer_is_killed_at_random() {
         }
     });
 }
+
+/// One message of 1 GiB goes to another process and back, and its memory is given back after it.
+#[test]
+#[ignore = "stress"]
+fn a_message_of_one_gibibyte_goes_there_and_back() {
+    const ME: &str = "a_message_of_one_gibibyte_goes_there_and_back";
+    const SIZE: usize = 1 << 30;
+    if mp_test::role().is_some() {
+        let mut connection: mp_pipe::Connection = mp_pipe::take("connection").unwrap();
+        let bytes = connection.recv_bytes().unwrap();
+        return connection.send_bytes(&bytes).unwrap();
+    }
+    mp_test::guarded(|| {
+        let (mut ours, theirs) = mp_pipe::pipe().unwrap();
+        let mut command = mp_test::command(ME, "echo");
+        mp_pipe::give(&mut command, "connection", &theirs).unwrap();
+        let mut child = mp_test::Role::start(command);
+        let mut bytes = vec![0_u8; SIZE];
+        bytes.iter_mut().zip((0..=250).cycle()).for_each(|(byte, n)| *byte = n);
+        ours.send_bytes(&bytes).unwrap();
+        let back = ours.recv_bytes().unwrap();
+        assert!(back == bytes);
+        assert!(ours.recv_bytes().unwrap_err().is_disconnected());
+        assert!(child.wait().success());
+    });
+}
