@@ -100,8 +100,8 @@ fn a_message_of_one_gibibyte_goes_there_and_back() {
         let mut command = mp_test::command(ME, "echo");
         mp_pipe::give(&mut command, "connection", &theirs).unwrap();
         let mut child = mp_test::Role::start(command);
-        let mut bytes = vec![0_u8; SIZE];
-        bytes.iter_mut().zip((0..=250).cycle()).for_each(|(byte, n)| *byte = n);
+        let mut bytes = (0..=250_u8).collect::<Vec<_>>().repeat(SIZE / 251 + 1);
+        bytes.truncate(SIZE);
         ours.send_bytes(&bytes).unwrap();
         let back = ours.recv_bytes().unwrap();
         assert!(back == bytes);
