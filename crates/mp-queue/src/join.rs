@@ -68,7 +68,7 @@ impl Core {
         // What may not be handed out again is counted lost, by the next one who gets when the lock is not free now. Called from
         // under the lock itself, it is not.
         if let Some(_get) = self.lock_if_free(GET_LOCK) {
-            let _ = claims.sweep();
+            let _ = claims.sweep(&[]);
         }
         returned
     }
@@ -81,9 +81,10 @@ impl Core {
 
     #[cold]
     fn sweep(&self, claims: &Claims) -> bool {
+        let dead = claims.dead_owners();
         let Some(get) = self.lock_if_free(GET_LOCK) else { return false };
         // Damaged memory shows itself to whoever gets.
-        let some = claims.sweep().unwrap_or(true);
+        let some = claims.sweep(&dead).unwrap_or(true);
         drop(get);
         if some {
             self.missed_by_pollers();

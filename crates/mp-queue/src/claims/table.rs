@@ -22,27 +22,27 @@
 //! | between a claim and the take | a claim to a message still in the queue | [`mend`](Claims::mend), which frees it |
 //! | while a message is counted lost | `burial` set | [`mend`](Claims::mend), which does the whole again: it stores totals, it does not add |
 
+use super::buffers::Windows;
+use super::own::Own;
 use crate::raw::claim::{self, State, Words, is_unfinished};
-use mp_core::deadline::SLICE;
 use mp_core::{Encoding, Identity, park};
 use mp_shm::{Format, Growable, HEADER, Mapping, WINDOW};
-use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU32, AtomicU64};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 pub(crate) const FORMAT: Format = Format::plain(*b"CLMS", 1);
 
 const AGAIN: usize = HEADER;
-const COUNT: usize = HEADER + 8;
-const END: usize = HEADER + 16;
-const LOST: usize = HEADER + 24;
-const BURIAL: usize = HEADER + 32;
-const LOST_THEN: usize = HEADER + 40;
+pub(super) const COUNT: usize = HEADER + 8;
+pub(super) const END: usize = HEADER + 16;
+pub(super) const LOST: usize = HEADER + 24;
+pub(super) const BURIAL: usize = HEADER + 32;
+pub(super) const LOST_THEN: usize = HEADER + 40;
 const RETURNED: usize = HEADER + 48;
 const JOINERS: usize = HEADER + 52;
-const SWEPT: usize = HEADER + 56;
+pub(super) const SWEPT: usize = HEADER + 56;
 pub(crate) const FIXED: usize = 64;
 
 const ENTRY: usize = 64;
@@ -54,58 +54,51 @@ const BLOCKS: u64 = 512;
 const TICKET: usize = 0;
 const OWNER: usize = 8;
 const WAITED: usize = 16;
-const DELIVERIES: usize = 20;
-const NUMBER: usize = 24;
-const KIND: usize = 32;
+pub(super) const DELIVERIES: usize = 20;
+pub(super) const NUMBER: usize = 24;
+pub(super) const KIND: usize = 32;
 const LENGTH: usize = 40;
-const PLACE: usize = 48;
-const CAPACITY: usize = 56;
+pub(super) const PLACE: usize = 48;
+pub(super) const CAPACITY: usize = 56;
 
 /// Marks beside the encoding in `KIND`: the bytes are not kept, or its consumer said that it is not to be handed out again.
-const NOT_AGAIN: u64 = 1 << 8;
-
-const SMALLEST: u64 = 64;
-/// Buffers beyond this are given back when nothing is claimed.
-const IDLE_KEEPS: u64 = 1 << 20;
-/// Windows that one process keeps mapped.
-const MAPPED: usize = 256;
+pub(super) const NOT_AGAIN: u64 = 1 << 8;
+/// Its consumer settles it in its turn, by `task_done`.
+pub(super) const IN_TURN: u64 = 1 << 9;
 
 /// A claim as its owner knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Claimed {
-    slot: u64,
-    ticket: u64,
-    number: u64,
+    pub(super) slot: u64,
+    pub(super) ticket: u64,
+    pub(super) number: u64,
     pub(crate) deliveries: u32,
 }
-
-/// What this process claimed and settles in order, by number.
-type Own = Mutex<BTreeMap<u64, Claimed>>;
 
 #[derive(Debug)]
 pub(crate) struct Claims {
     memory: Growable,
     blocks: Box<[OnceLock<Mapping>]>,
-    windows: Mutex<HashMap<u64, Arc<Mapping>>>,
-    own: Arc<Own>,
+    pub(super) windows: Windows,
+    pub(super) own: Arc<Own>,
 }
 
 /// One entry of the table.
-struct Entry<'a> {
+pub(super) struct Entry<'a> {
     map: &'a Mapping,
     at: usize,
 }
 
 impl<'a> Entry<'a> {
-    fn word(&self, offset: usize) -> &'a AtomicU64 {
+    pub(super) fn word(&self, offset: usize) -> &'a AtomicU64 {
         self.map.atomic_u64(self.at + offset)
     }
 
-    fn small(&self, offset: usize) -> &'a AtomicU32 {
+    pub(super) fn small(&self, offset: usize) -> &'a AtomicU32 {
         self.map.atomic_u32(self.at + offset)
     }
 
-    fn words(&self) -> Words<'a> {
+    pub(super) fn words(&self) -> Words<'a> {
         Words { ticket: self.word(TICKET), owner: self.word(OWNER), waited: self.small(WAITED) }
     }
 }
@@ -118,20 +111,20 @@ impl Claims {
     }
 
     pub(crate) fn open(memory: Growable) -> Claims {
-        let own = own_of(&memory);
+        let own = Own::of(&memory);
         let blocks = (0..BLOCKS).map(|_| OnceLock::new()).collect();
-        Claims { memory, blocks, windows: Mutex::default(), own }
+        Claims { memory, blocks, windows: Windows::default(), own }
     }
 
     pub(crate) fn memory(&self) -> &Growable {
         &self.memory
     }
 
-    fn word(&self, at: usize) -> &AtomicU64 {
+    pub(super) fn word(&self, at: usize) -> &AtomicU64 {
         self.memory.fixed().atomic_u64(at)
     }
 
-    fn returned(&self) -> &AtomicU32 {
+    pub(super) fn returned(&self) -> &AtomicU32 {
         self.memory.fixed().atomic_u32(RETURNED)
     }
 
@@ -145,7 +138,7 @@ impl Claims {
         self.word(LOST).load(Relaxed)
     }
 
-    fn again(&self) -> u64 {
+    pub(super) fn again(&self) -> u64 {
         self.word(AGAIN).load(Relaxed)
     }
 
@@ -153,12 +146,12 @@ impl Claims {
         self.word(COUNT).load(Acquire).min(BLOCKS * PER_BLOCK)
     }
 
-    fn arena(&self) -> u64 {
+    pub(super) fn arena(&self) -> u64 {
         self.memory.first_window() + BLOCKS * WINDOW
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "less than the blocks, less than a block")]
-    fn entry(&self, slot: u64) -> io::Result<Entry<'_>> {
+    pub(super) fn entry(&self, slot: u64) -> io::Result<Entry<'_>> {
         let (block, at) = ((slot / PER_BLOCK) as usize, (slot % PER_BLOCK) as usize * ENTRY);
         let place = self.blocks.get(block).ok_or_else(|| invalid("a claim outside of the table"))?;
         if place.get().is_none() {
@@ -171,7 +164,7 @@ impl Claims {
         Ok(Entry { map, at })
     }
 
-    fn entries(&self) -> impl Iterator<Item = (u64, io::Result<Entry<'_>>)> {
+    pub(super) fn entries(&self) -> impl Iterator<Item = (u64, io::Result<Entry<'_>>)> {
         (0..self.count()).map(|slot| (slot, self.entry(slot)))
     }
 
@@ -218,7 +211,9 @@ impl Claims {
             let entry = self.entry(slot)?;
             if entry.words().ticket() == claim::FREE {
                 looks += 1;
-                if entry.word(CAPACITY).load(Relaxed) >= wanted || looks > 8 {
+                let capacity = entry.word(CAPACITY).load(Relaxed);
+                // One without a buffer yet is as good as one that fits.
+                if capacity >= wanted || capacity == 0 || looks > 8 {
                     HINT.set(slot);
                     return Ok(slot);
                 }
@@ -251,71 +246,6 @@ impl Claims {
         }
         self.word(COUNT).store(after, Release);
         Ok(count)
-    }
-
-    /// Gives `entry` a buffer for `wanted` bytes.
-    fn make_room(&self, entry: &Entry<'_>, wanted: u64) -> io::Result<()> {
-        let capacity = entry.word(CAPACITY).load(Relaxed);
-        if capacity >= wanted {
-            // Its pages were given back when it was last settled.
-            let large = capacity >= WINDOW;
-            return if large {
-                self.memory.allocate(entry.word(PLACE).load(Relaxed), wanted)
-            } else {
-                Ok(())
-            };
-        }
-        let capacity = if wanted <= WINDOW {
-            wanted.next_power_of_two().max(SMALLEST)
-        } else {
-            wanted.next_multiple_of(WINDOW)
-        };
-        let end = self.word(END).load(Relaxed).max(self.arena());
-        // A small one lies within one window, since it is aligned to its own size.
-        let place = end.next_multiple_of(capacity.min(WINDOW));
-        let (known, needed) = (end.next_multiple_of(WINDOW), (place + capacity).next_multiple_of(WINDOW));
-        if needed > known {
-            self.memory.allocate(known, needed - known)?;
-        }
-        self.word(END).store(place + capacity, Relaxed);
-        entry.word(PLACE).store(place, Relaxed);
-        entry.word(CAPACITY).store(capacity, Relaxed);
-        Ok(())
-    }
-
-    /// Runs `body` with the mapping in which `length` bytes at `place` lie, and where in it they do.
-    fn with_window<R>(
-        &self,
-        place: u64,
-        length: u64,
-        body: impl FnOnce(&Mapping, usize) -> R,
-    ) -> io::Result<R> {
-        let start = place / WINDOW * WINDOW;
-        let end = place.saturating_add(length).checked_next_multiple_of(WINDOW);
-        let size = end.and_then(|end| end.checked_sub(start)).ok_or_else(|| invalid("bytes of no length"))?;
-        if place < self.arena() {
-            return Err(invalid("the bytes of a claim lie in the table"));
-        }
-        let to_size = |size: u64| usize::try_from(size).map_err(|_| invalid("bytes longer than memory"));
-        let at = to_size(place - start)?;
-        if size != WINDOW {
-            return Ok(body(&self.memory.window(start, to_size(size)?)?, at));
-        }
-        let map = {
-            let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
-            if windows.len() >= MAPPED {
-                windows.clear();
-            }
-            match windows.get(&start) {
-                Some(map) => Arc::clone(map),
-                None => {
-                    let map = Arc::new(self.memory.window(start, to_size(size)?)?);
-                    windows.insert(start, Arc::clone(&map));
-                    map
-                }
-            }
-        };
-        Ok(body(&map, at))
     }
 
     /// Whether some message may wait to be handed out again.
@@ -360,52 +290,10 @@ impl Claims {
         Ok(Some((self.claim(slot, &entry, number, deliveries), Encoding(encoding))))
     }
 
-    /// Under the get lock: counts a returned message lost when it may not be handed out again.
-    fn bury_if_over(&self, slot: u64, entry: &Entry<'_>) -> bool {
-        let mark = entry.word(KIND).load(Relaxed) & NOT_AGAIN;
-        if mark == 0 && u64::from(entry.small(DELIVERIES).load(Relaxed)) <= self.again() {
-            return false;
-        }
-        self.word(LOST_THEN).store(self.lost() + 1, Relaxed);
-        // Release, here and below: not before what stands above it, wherever a death falls.
-        self.word(BURIAL).store(slot + 1, Release);
-        mp_core::step!("queue.lost", 1);
-        self.finish_burial();
-        true
-    }
-
-    /// Counts the message lost whose burial was begun; may itself be begun again.
-    fn finish_burial(&self) {
-        let Some(slot) = self.word(BURIAL).load(Relaxed).checked_sub(1) else { return };
-        self.word(LOST).store(self.word(LOST_THEN).load(Relaxed), Relaxed);
-        mp_core::step!("queue.lost", 2);
-        if let Ok(entry) = self.entry(slot) {
-            let ticket = entry.words().ticket();
-            if claim::state(ticket) == State::Returned {
-                entry.words().bury(ticket);
-                mp_core::step!("queue.lost", 3);
-            }
-            if claim::state(entry.words().ticket()) == State::Settling {
-                self.finish(&entry);
-            }
-        }
-        self.word(BURIAL).store(0, Release);
-    }
-
     /// The second half of settling.
-    fn finish(&self, entry: &Entry<'_>) {
+    pub(super) fn finish(&self, entry: &Entry<'_>) {
         let words = entry.words();
         words.finish(park::heavy_barrier, || _ = park::wake(words.waited, u32::MAX), || self.release(entry));
-    }
-
-    /// Gives the pages of a large buffer back, and keeps the place.
-    fn release(&self, entry: &Entry<'_>) {
-        let capacity = entry.word(CAPACITY).load(Relaxed);
-        let place = entry.word(PLACE).load(Relaxed);
-        if capacity >= WINDOW && place >= self.arena() {
-            // Failing to give memory back costs memory, nothing else.
-            let _ = self.memory.give_back(place, capacity);
-        }
     }
 
     /// The message is done; false when it was not claimed by this process, or is settled already.
@@ -430,7 +318,7 @@ impl Claims {
         self.return_it(&entry, claimed.ticket)
     }
 
-    fn return_it(&self, entry: &Entry<'_>, ticket: u64) -> bool {
+    pub(super) fn return_it(&self, entry: &Entry<'_>, ticket: u64) -> bool {
         // Before it is so, for a death in between; and after, for somebody who looked in between.
         self.returned().store(1, Release);
         mp_core::step!("queue.return", 1);
@@ -438,54 +326,6 @@ impl Claims {
         mp_core::step!("queue.return", 2);
         self.returned().store(1, Release);
         given
-    }
-
-    /// Whether nobody has looked after the owners for a slice; then the caller is the one to do it.
-    pub(crate) fn sweep_is_due(&self) -> bool {
-        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-        let now = now.tv_sec.cast_unsigned().wrapping_mul(1000) + now.tv_nsec.cast_unsigned() / 1_000_000;
-        let then = self.word(SWEPT).load(Relaxed);
-        let slice = u64::try_from(SLICE.as_millis()).unwrap_or(100);
-        now.wrapping_sub(then) >= slice
-            && self.word(SWEPT).compare_exchange(then, now, Relaxed, Relaxed).is_ok()
-    }
-
-    /// Under the get lock: what the dead had claimed is returned, and what may not be handed out again is counted lost. True when
-    /// something waits to be handed out again.
-    pub(crate) fn sweep(&self) -> io::Result<bool> {
-        let mut known: Vec<(u64, bool)> = Vec::new();
-        let mut some = false;
-        for (slot, entry) in self.entries() {
-            let entry = entry?;
-            let ticket = entry.words().ticket();
-            let state = claim::state(ticket);
-            if matches!(state, State::Claimed | State::Settling) && !lives(&mut known, entry.words().owner) {
-                match state {
-                    State::Settling => self.finish(&entry),
-                    _ => _ = self.return_it(&entry, ticket),
-                }
-            }
-            if claim::state(entry.words().ticket()) == State::Returned && !self.bury_if_over(slot, &entry) {
-                // Its giver may have died before it said so.
-                self.returned().store(1, Release);
-                some = true;
-            }
-        }
-        Ok(some)
-    }
-
-    /// Under the get lock, after a death under it: claims whose takes were not committed are none. `taken` is the number of the next
-    /// message. May itself be begun again.
-    pub(crate) fn mend(&self, taken: u64) {
-        self.finish_burial();
-        for (_, entry) in self.entries() {
-            let Ok(entry) = entry else { continue };
-            let (ticket, number) = (entry.words().ticket(), entry.word(NUMBER).load(Relaxed));
-            let void = number.wrapping_sub(taken).cast_signed() >= 0;
-            if void && claim::state(ticket) == State::Claimed && entry.words().bury(ticket) {
-                self.finish(&entry);
-            }
-        }
     }
 
     /// Under the get lock: an unfinished claim, looking from `hint` on; the word to sleep on is announced.
@@ -520,61 +360,8 @@ impl Claims {
             State::Free | State::Settling => (all, returned),
         })
     }
-
-    /// Under the get lock: when nothing is claimed, gives the buffers back.
-    pub(crate) fn trim(&self) {
-        let (arena, end) = (self.arena(), self.word(END).load(Relaxed));
-        if end < arena + IDLE_KEEPS {
-            return;
-        }
-        let all_free =
-            self.entries().all(|(_, entry)| entry.is_ok_and(|entry| entry.words().ticket() == claim::FREE));
-        if all_free {
-            self.word(COUNT).store(0, Release);
-            self.word(END).store(arena, Relaxed);
-            // Failing to give memory back costs memory, nothing else.
-            let _ = self.memory.give_back(arena, end.next_multiple_of(WINDOW) - arena);
-            self.windows.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        }
-    }
-
-    /// This process settles `claimed` in its turn.
-    pub(crate) fn keep(&self, claimed: Claimed) {
-        self.own.lock().unwrap_or_else(PoisonError::into_inner).insert(claimed.number, claimed);
-    }
-
-    /// The oldest claim that this process keeps.
-    pub(crate) fn oldest_kept(&self) -> Option<Claimed> {
-        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
-        own.pop_first().map(|(_, claimed)| claimed)
-    }
 }
 
-/// Whether the owner lives; each is asked after once in a sweep.
-fn lives(known: &mut Vec<(u64, bool)>, owner: &AtomicU64) -> bool {
-    let owner = owner.load(Relaxed);
-    if let Some((_, lives)) = known.iter().find(|(who, _)| *who == owner) {
-        return *lives;
-    }
-    let lives = Identity::packed_is_alive(owner);
-    known.push((owner, lives));
-    lives
-}
-
-/// What this process keeps of the queue with this memory: one list, however often it was opened here.
-fn own_of(memory: &Growable) -> Arc<Own> {
-    static ALL: Mutex<BTreeMap<u64, std::sync::Weak<Own>>> = Mutex::new(BTreeMap::new());
-    let Ok(stat) = rustix::fs::fstat(memory) else { return Arc::default() };
-    let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
-    all.retain(|_, own| own.strong_count() > 0);
-    if let Some(own) = all.get(&stat.st_ino).and_then(std::sync::Weak::upgrade) {
-        return own;
-    }
-    let own = Arc::default();
-    all.insert(stat.st_ino, Arc::downgrade(&own));
-    own
-}
-
-fn invalid(what: &'static str) -> io::Error {
+pub(super) fn invalid(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
