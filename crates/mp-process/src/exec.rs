@@ -95,7 +95,8 @@ pub(crate) fn start(
 pub(crate) fn open(pid: u32) -> io::Result<Option<OwnedFd>> {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(|| io::Error::other("no pid"))?;
     match pidfd_open(pid, PidfdFlags::empty()) {
-        Ok(pidfd) => Ok(Some(pidfd)),
+        // It lives as long as the child: where a standard stream is closed here, it must not pass for that.
+        Ok(pidfd) => Ok(Some(sys::above_streams(pidfd)?)),
         Err(rustix::io::Errno::SRCH) => Ok(None),
         Err(error) => Err(error.into()),
     }

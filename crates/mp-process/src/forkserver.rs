@@ -40,6 +40,7 @@ use crate::start_method::StartMethod;
 use crate::status::ExitStatus;
 use crate::streams::Tails;
 use crate::sys::births::{Births, WORDS};
+use crate::sys::process::above_streams;
 use crate::task::{Routine, Task};
 use mp_core::socket::TransferError;
 use mp_core::wire::Message;
@@ -323,6 +324,8 @@ impl Server {
         // Each order is a message of its own, so that threads may send at once.
         let (orders, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).map_err(io::Error::from)?;
+        // Where a standard stream is closed here, none of these shall take its number.
+        let (orders, theirs) = (above_streams(orders)?, above_streams(theirs)?);
         let builder = Builder::default()
             .name("mp-forkserver")
             .daemon(true)
@@ -334,7 +337,7 @@ impl Server {
             Service { orders: Handle::from(theirs), births: Handle::from(words), warm_up: warm_up.clone() };
         Ok(Server {
             child: launch::fork_server(&builder, Job::Serve(service))?,
-            orders: crate::sys::process::above_streams(orders)?,
+            orders,
             births,
             words: Mutex::new((0..u32::try_from(WORDS).unwrap_or(0)).rev().collect()),
             spares: Mutex::new(Some(Vec::new())),
@@ -403,7 +406,7 @@ impl Server {
         // By invariant 1 there is one.
         let pid = self.births.pid(order.word as usize).unwrap_or_default();
         let pidfd = match pidfd {
-            Some(pidfd) => pidfd,
+            Some(pidfd) => above_streams(pidfd)?,
             None => exec::open(pid)?.ok_or(SpawnError::Died(ExitStatus::Unknown))?,
         };
         lock(&self.words).push(order.word);

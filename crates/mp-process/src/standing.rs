@@ -47,8 +47,8 @@ impl Observer {
     pub(crate) fn new() -> io::Result<Observer> {
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(Observer {
-            own: sys::own_pidfd()?,
-            namespaces: rustix::fs::open("/proc/self/ns", flags, Mode::empty())?,
+            own: sys::above_streams(sys::own_pidfd()?)?,
+            namespaces: sys::above_streams(rustix::fs::open("/proc/self/ns", flags, Mode::empty())?)?,
         })
     }
 

@@ -69,8 +69,8 @@ fn a_child_whose_handle_was_dropped_does_not_wait_either() {
 }
 
 /// Whether nobody stands at the gate any more.
-fn gone(mut gate: &std::io::PipeWriter) -> bool {
-    gate.write(b"x").is_err()
+fn gone(gate: &help::Gate) -> bool {
+    rustix::io::write(gate, b"x").is_err()
 }
 
 /// Writes more than a pipe holds, then leaves the gate.

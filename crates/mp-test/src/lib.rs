@@ -48,8 +48,22 @@ pub fn guarded(test: impl FnOnce()) {
     let watchdog = Watchdog::start();
     let before = Census::take();
     test();
+    end_all();
     before.assert_nothing_left();
     drop(watchdog);
+}
+
+static FINALLY: Mutex<Vec<fn()>> = Mutex::new(Vec::new());
+
+fn end_all() {
+    for end in FINALLY.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        end();
+    }
+}
+
+/// Has `end` run after each guarded test, before anything counts as left: it ends what tests leave running on purpose.
+pub fn finally(end: fn()) {
+    FINALLY.lock().unwrap_or_else(PoisonError::into_inner).push(end);
 }
 
 /// As [`guarded`], for tests whose children leave children of their own: those orphans become this process's, and it
@@ -62,6 +76,7 @@ pub fn guarded_with_orphans(test: impl FnOnce()) {
     guarded(|| {
         rustix::process::set_child_subreaper(Some(rustix::process::getpid())).expect("subreaper");
         test();
+        end_all();
         reap_orphans();
         rustix::process::set_child_subreaper(None).expect("no subreaper");
     });

@@ -5,6 +5,7 @@
 
 #![expect(unsafe_code, reason = "words in memory that another process has as well")]
 
+use super::process::above_streams;
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::MemfdFlags;
 use std::fs::File;
@@ -26,6 +27,7 @@ impl Births {
         let create = |flags| rustix::fs::memfd_create("mp-births", MemfdFlags::CLOEXEC | flags);
         // Some systems ask for the seal, older ones do not know it.
         let file = create(MemfdFlags::NOEXEC_SEAL).or_else(|_| create(MemfdFlags::empty()))?;
+        let file = above_streams(file)?;
         // Allocated, not only long: a full file system is an error here, not a signal later.
         rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, LENGTH as u64)?;
         Ok((Births::open(&file)?, file))

@@ -1,24 +1,72 @@
-//! What several tests use: a gate at which a child waits.
+//! What several tests use: the start method that the environment chooses, a gate at which a child waits.
 
 #![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(unsafe_code, reason = "a constructor can only be named by its section; the promise of a fork")]
 
-use mp_process::Passed;
-use std::io::{PipeReader, PipeWriter, Read, pipe};
+use mp_process::{ForkServer, Passed, StartMethod, set_start_method, start_method};
+use std::io::{PipeReader, PipeWriter, Read, Write, pipe};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
+/// This side of a gate.
+#[derive(Debug)]
+pub(crate) struct Gate(PipeWriter);
+
+impl AsFd for Gate {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Drop for Gate {
+    /// A word, not only the end: a forked child has a copy of this side, and would wait for itself.
+    fn drop(&mut self) {
+        let _ = self.0.write_all(b"o");
+    }
+}
+
 /// The child's side of a gate, and this side: the child stands there until this side is dropped.
-pub(crate) fn gate() -> (Passed<PipeReader>, PipeWriter) {
+pub(crate) fn gate() -> (Passed<PipeReader>, Gate) {
     let (reader, writer) = pipe().unwrap();
-    (Passed(reader), writer)
+    (Passed(reader), Gate(writer))
 }
 
 /// Stands at the gate, then gives the own pid.
 pub(crate) fn stand(gate: Passed<PipeReader>) -> u32 {
-    gate.into_inner().read_to_end(&mut Vec::new()).unwrap();
+    let _ = gate.into_inner().read(&mut [0]).unwrap();
     std::process::id()
 }
 
 /// Whether the process is there, be it as a zombie.
 pub(crate) fn exists(pid: u32) -> bool {
     Path::new(&format!("/proc/{pid}")).exists()
+}
+
+/// The same tests under each start method: `MP_TEST_START_METHOD=forkserver` or `fork` makes it the default of the test's
+/// program, and of what it runs in roles.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static CHOOSE: extern "C" fn() = {
+    extern "C" fn choose() {
+        match std::env::var("MP_TEST_START_METHOD").as_deref() {
+            Ok("forkserver") => set_start_method(StartMethod::ForkServer),
+            // SAFETY: the harness's other threads wait while a test runs, and children need nothing of theirs.
+            Ok("fork") => set_start_method(unsafe { StartMethod::fork() }),
+            _ => {}
+        }
+        mp_test::finally(ForkServer::stop);
+    }
+    choose
+};
+
+/// Whether `test` is about running the program again, which the start method of this run does not do; says so by name.
+pub(crate) fn only_by_exec(test: &str) -> bool {
+    let by_exec = start_method() == StartMethod::Spawn;
+    if !by_exec {
+        eprintln!(
+            "mp-test: {test} is about running the program again, and cannot run under {:?}",
+            start_method()
+        );
+    }
+    by_exec
 }
