@@ -158,11 +158,15 @@ pub fn send_parts<F: AsFd>(
 ) -> Result<(), TransferError> {
     let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
     let (first, rest) = fds.split_at(fds.len().min(BATCH));
-    send_all(socket, &header.to_bytes(), first, until)?;
-    for batch in rest.chunks(BATCH) {
-        send_all(socket, b"+", batch, until)?;
+    if rest.is_empty() {
+        // In one call, as most are.
+        return send_all(socket, &header.to_bytes(), bytes, first, until);
     }
-    send_all(socket, bytes, &[], until)
+    send_all(socket, &header.to_bytes(), &[], first, until)?;
+    for batch in rest.chunks(BATCH) {
+        send_all(socket, b"+", &[], batch, until)?;
+    }
+    send_all(socket, bytes, &[], &[], until)
 }
 
 /// Receives a whole message.
@@ -198,21 +202,24 @@ pub fn receive(socket: BorrowedFd<'_>, until: &Until<'_>) -> Result<Received, Tr
 
 fn send_all(
     socket: BorrowedFd<'_>,
-    mut bytes: &[u8],
+    mut first: &[u8],
+    mut second: &[u8],
     fds: &[BorrowedFd<'_>],
     until: &Until<'_>,
 ) -> Result<(), TransferError> {
     let mut fds = fds;
-    while !bytes.is_empty() {
+    while !first.is_empty() || !second.is_empty() {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(BATCH))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         if !fds.is_empty() {
             control.push(SendAncillaryMessage::ScmRights(fds));
         }
-        match sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)
-        {
+        let both = [IoSlice::new(first), IoSlice::new(second)];
+        match sendmsg(socket, &both, &mut control, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
             Ok(sent) => {
-                bytes = &bytes[sent..];
+                let of_first = sent.min(first.len());
+                first = &first[of_first..];
+                second = &second[sent - of_first..];
                 fds = &[]; // they went with the first byte
             }
             Err(Errno::AGAIN) => ready(socket, PollFlags::OUT, until)?,

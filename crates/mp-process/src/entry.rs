@@ -296,10 +296,13 @@ fn settle_in(request: Request, args: Received) -> Result<Work, NotStarted> {
     let daemon = request.lifeline.is_some();
     let line =
         request.lifeline.map(armed).transpose().map_err(|error| refuse("set up the process", &error))?;
+    let stdin_is_null = request.inherited.as_ref().is_some_and(|inherited| inherited.stdin_is_null);
     if let Some(inherited) = request.inherited {
         set_up(inherited.apply())?;
     }
-    set_up(stdin(request.stdin))?;
+    if request.stdin.is_some() || !stdin_is_null {
+        set_up(stdin(request.stdin))?;
+    }
     // A name with a zero inside cannot show in `ps`; it is a name all the same.
     if let Ok(shown) = CString::new(request.name.as_bytes()) {
         set_up(rustix::thread::set_name(&shown).map_err(io::Error::from))?;

@@ -31,7 +31,7 @@ use crate::builder::Builder;
 use crate::child::Child;
 use crate::error::SpawnError;
 use crate::exec::{self, Started};
-use crate::inherited::Environment;
+use crate::inherited::Place;
 use crate::launch::{self, DYING, Failure, Start};
 use crate::protocol::{Job, NotForked, Service};
 use crate::registry;
@@ -259,7 +259,7 @@ fn attempt(server: &Arc<Server>, start: &mut Start<'_>, args: &Message<'_>) -> R
     mp_core::step!("process.forkserver", 1);
     // Looked at while the child is being made.
     let ready = match server.observer.look() {
-        Ok(standing) if standing == server.standing => start.complete(&server.env),
+        Ok((standing, umask)) if standing == server.standing => start.complete(&server.place, umask),
         Ok(_) => {
             server.end();
             if let Some(child) = server.child_of(order)? {
@@ -298,8 +298,7 @@ struct Server {
     words: Mutex<Vec<u32>>,
     /// `None` once it was ended.
     spares: Mutex<Option<Vec<Order>>>,
-    /// Its environment.
-    env: Environment,
+    place: Place,
     observer: Observer,
     standing: Standing,
     warm_up: Option<Routine>,
@@ -318,7 +317,7 @@ struct Order {
 impl Server {
     fn begin(warm_up: Option<Routine>, deadline: Deadline) -> Result<Server, SpawnError> {
         let observer = Observer::new()?;
-        let standing = observer.look()?;
+        let (standing, _) = observer.look()?;
         let (births, words) = Births::create()?;
         let flags = SocketFlags::CLOEXEC;
         // Each order is a message of its own, so that threads may send at once.
@@ -335,13 +334,16 @@ impl Server {
         let builder = builder.env_clear().envs(env.iter().map(|(name, value)| (name, value)));
         let service =
             Service { orders: Handle::from(theirs), births: Handle::from(words), warm_up: warm_up.clone() };
+        let mut place = Place::of_new(env);
+        let child = launch::fork_server(&builder, Job::Serve(service))?;
+        place.set_pid(child.pid);
         Ok(Server {
-            child: launch::fork_server(&builder, Job::Serve(service))?,
+            child,
             orders,
             births,
             words: Mutex::new((0..u32::try_from(WORDS).unwrap_or(0)).rev().collect()),
             spares: Mutex::new(Some(Vec::new())),
-            env,
+            place,
             observer,
             standing,
             warm_up,

@@ -5,7 +5,7 @@ use crate::child::Child;
 use crate::error::SpawnError;
 use crate::exec::{self, Started};
 use crate::forkserver;
-use crate::inherited::{self, Inherited};
+use crate::inherited::{self, Inherited, Place};
 use crate::protocol::{self, Answer, Job, NotForked, ReceiveError, Request};
 use crate::start_method::{Fork, StartMethod, start_method};
 use crate::streams::{self, ChildStreams, OwnStreams};
@@ -146,7 +146,7 @@ impl<'a> Start<'a> {
         promise: Fork,
         function: impl FnOnce() -> R,
     ) -> Result<Launched, SpawnError> {
-        self.request.inherited = Some(self.inherited(&exec::environment(&Builder::default()))?);
+        self.request.inherited = Some(self.inherited(&Place::own())?);
         let (ours, theirs) = exec::sockets()?;
         inherited::flush_stdout();
         // Nothing of this crate is half changed in the child.
@@ -185,21 +185,15 @@ impl<'a> Start<'a> {
         }
     }
 
-    /// What an exec would hand on, for a process whose environment is `theirs` so far.
-    fn inherited(&self, theirs: &inherited::Environment) -> io::Result<Inherited> {
-        Inherited::new(
-            exec::environment(self.builder),
-            theirs,
-            self.builder.current_dir.as_deref(),
-            stream(self.stdout.as_ref(), io::stdout().as_fd()),
-            stream(self.stderr.as_ref(), io::stderr().as_fd()),
-        )
+    /// What an exec would hand on, for a child that is copied from `place`.
+    fn inherited(&self, place: &Place) -> io::Result<Inherited> {
+        Inherited::new(self.builder, place, self.stdout.as_ref(), self.stderr.as_ref())
     }
 
-    /// Makes the request one for a child of a fork server, whose environment is `theirs`.
-    pub(crate) fn complete(&mut self, theirs: &inherited::Environment) -> io::Result<()> {
-        self.request.inherited = Some(self.inherited(theirs)?);
-        self.request.settings = self.builder.settings.completed();
+    /// Makes the request one for a child of the fork server that is `place`; this process's file mode mask is `umask`.
+    pub(crate) fn complete(&mut self, place: &Place, umask: Option<u32>) -> io::Result<()> {
+        self.request.inherited = Some(self.inherited(place)?);
+        self.request.settings = place.settings(&self.builder.settings, umask);
         Ok(())
     }
 
@@ -256,11 +250,6 @@ impl<'a> Start<'a> {
         let tails = std::mem::take(&mut self.ours.tails);
         Child::new(started, self.request.name.clone(), self.lifeline.take(), tails)
     }
-}
-
-/// The child's standard output or error: its own, or this process's, which is a null stream there when it is closed here.
-fn stream(own: Option<&OwnedFd>, inherited: BorrowedFd<'_>) -> Option<Handle> {
-    own.map_or(inherited, AsFd::as_fd).try_clone_to_owned().ok().map(Handle::from)
 }
 
 /// A line that only this process holds, and its end for the child.

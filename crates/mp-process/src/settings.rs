@@ -184,21 +184,36 @@ impl Settings {
         Ok(())
     }
 
-    /// The same, with what it does not ask for as it is in the calling thread now: for a child that does not inherit from it.
-    #[allow(dead_code, reason = "a child that is forked by another process than its parent needs it")]
-    pub(crate) fn completed(&self) -> Settings {
+    /// The same, with what it does not ask for as it is in the calling thread now, whose process has `umask`: for a child that does
+    /// not inherit from it.
+    pub(crate) fn completed(&self, umask: Option<u32>) -> Settings {
         let asked = |resource| self.limits.iter().any(|&(named, _)| named == resource);
         let own = Resource::ALL.into_iter().filter(|&resource| !asked(resource));
         let mut limits: Vec<_> =
             own.map(|resource| (resource, Limit::of(getrlimit(resource.native())))).collect();
         limits.extend(&self.limits);
         Settings {
-            umask: self.umask.or_else(own_umask),
+            umask: self.umask.or(umask),
             nice: self.nice.or_else(|| rustix::process::getpriority_process(None).ok()),
             cpu_affinity: self.cpu_affinity.clone().or_else(own_affinity),
             limits,
             ..*self
         }
+    }
+
+    /// The same without what is so `there` already; what was `asked` for stays.
+    pub(crate) fn without(mut self, there: &Settings, asked: &Settings) -> Settings {
+        if asked.umask.is_none() && self.umask == there.umask {
+            self.umask = None;
+        }
+        if asked.nice.is_none() && self.nice == there.nice {
+            self.nice = None;
+        }
+        if asked.cpu_affinity.is_none() && self.cpu_affinity == there.cpu_affinity {
+            self.cpu_affinity = None;
+        }
+        self.limits.retain(|limit| asked.limits.contains(limit) || !there.limits.contains(limit));
+        self
     }
 }
 
@@ -236,14 +251,8 @@ fn set_affinity(cpus: &[usize]) -> io::Result<()> {
 
 fn own_affinity() -> Option<Vec<usize>> {
     let set = rustix::thread::sched_getaffinity(None).ok()?;
-    Some((0..CpuSet::MAX_CPU).filter(|&cpu| set.is_set(cpu)).collect())
-}
-
-/// Read without being set meanwhile, as other threads create files.
-fn own_umask() -> Option<u32> {
-    let status = std::fs::read_to_string("/proc/thread-self/status").ok()?;
-    let mask = status.lines().find_map(|line| line.strip_prefix("Umask:"))?;
-    u32::from_str_radix(mask.trim(), 8).ok()
+    let count = set.count() as usize;
+    Some((0..CpuSet::MAX_CPU).filter(|&cpu| set.is_set(cpu)).take(count).collect())
 }
 
 #[cfg(test)]
@@ -258,12 +267,15 @@ mod tests {
             core_dump: Some(false),
             ..Settings::default()
         };
-        let whole = asked.completed();
+        let whole = asked.completed(Some(0o22));
         assert_eq!((whole.umask, whole.core_dump), (Some(0o77), Some(false)));
         assert_eq!(whole.limits.len(), Resource::ALL.len());
         assert_eq!(whole.limits.last(), Some(&(Resource::Core, Limit::soft(0))));
-        let own = Settings::default().completed();
+        let own = Settings::default().completed(crate::sys::process::umask());
         assert!(own.umask.is_some_and(|mask| mask <= 0o777));
+        let rest = asked.completed(Some(0o22)).without(&own, &asked);
+        assert_eq!((rest.umask, rest.nice, rest.cpu_affinity), (Some(0o77), None, None));
+        assert_eq!(rest.limits, asked.limits);
         assert!(own.nice.is_some() && own.cpu_affinity.is_some_and(|cpus| !cpus.is_empty()));
     }
 

@@ -5,7 +5,6 @@
 
 use crate::sys::process as sys;
 use rustix::fs::{Mode, OFlags};
-use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 
@@ -52,21 +51,23 @@ impl Observer {
         })
     }
 
-    /// How the calling thread stands now; namespaces are those of the first thread.
-    pub(crate) fn look(&self) -> io::Result<Standing> {
-        let status = fs::read_to_string("/proc/thread-self/status")?;
+    /// How the calling thread stands now, and the file mode mask; namespaces are those of the first thread.
+    pub(crate) fn look(&self) -> io::Result<(Standing, Option<u32>)> {
+        let status = sys::own_status()?;
         let counts = |line: &&str| LINES.iter().any(|start| line.starts_with(start));
         let root = rustix::fs::stat("/")?;
         let namespace = |name: &&str| {
             rustix::fs::readlinkat(&self.namespaces, *name, Vec::with_capacity(64))
                 .map_or_else(|_| Vec::new(), |link| link.into_bytes())
         };
-        Ok(Standing {
+        let umask = sys::umask_in(&status);
+        let standing = Standing {
             status: status.lines().filter(counts).collect(),
             namespaces: NAMESPACES.iter().map(namespace).collect(),
             root: (root.st_dev, root.st_ino),
             control_group: sys::control_group(&self.own),
-        })
+        };
+        Ok((standing, umask))
     }
 }
 
@@ -77,8 +78,9 @@ mod tests {
     #[test]
     fn what_has_not_changed_is_equal() {
         let observer = Observer::new().unwrap();
-        let first = observer.look().unwrap();
-        assert_eq!(first, observer.look().unwrap());
+        let (first, umask) = observer.look().unwrap();
+        assert_eq!((first.clone(), umask), observer.look().unwrap());
+        assert!(umask.is_some());
         for line in LINES {
             assert!(first.status.contains(line), "{line}: {}", first.status);
         }

@@ -14,7 +14,7 @@
 use crate::protocol::{self, Answer, NotForked};
 use crate::sys::births::Births;
 use crate::sys::clone::{CloneError, Cloned, Cloner};
-use crate::sys::process as sys;
+use crate::sys::images;
 use crate::task::Call;
 use crate::{inherited, sys::signals};
 use mp_core::socket::Until;
@@ -61,9 +61,10 @@ pub(crate) fn serve(service: Service) -> io::Result<Option<OwnedFd>> {
         panic::catch_unwind(|| drop(warm_up.call_without_arguments()))
             .map_err(|_| io::Error::other("the warm-up function panicked"))?;
     }
-    // What the warm-up wrote is written once, and what comes from here on nobody has asked for.
+    // What the warm-up wrote is written once.
     inherited::flush_stdout();
-    sys::silence_streams()?;
+    // Looked up once for all children.
+    images::know();
     // Another namespace counts pids otherwise: what is left in a word would name another process.
     let same_namespace = rustix::process::getppid()
         .is_some_and(|pid| pid.as_raw_nonzero().get().cast_unsigned() == parent.pid);
@@ -82,6 +83,8 @@ pub(crate) fn serve(service: Service) -> io::Result<Option<OwnedFd>> {
             Ok(Cloned::Copy) => {
                 signals::restore_interrupts(interrupts);
                 drop((orders, lifeline));
+                // Not mapped here.
+                std::mem::forget(births);
                 return Ok(Some(socket));
             }
             Ok(Cloned::Here) => {

@@ -59,6 +59,25 @@ impl Meter {
         Ok(())
     }
 
+    /// Runs `run`, which measures itself and gives nanoseconds, until the budget is used up.
+    pub(crate) fn measure_each<E: Into<crate::contestant::Stop>>(
+        &mut self,
+        mut run: impl FnMut() -> Result<u64, E>,
+    ) -> Measured {
+        for _ in 0..20 {
+            run().map_err(Into::into)?;
+        }
+        let start = Instant::now();
+        while self.sample.batches.len() < FEWEST
+            || self.sample.batches.len() < MOST && start.elapsed() < self.budget
+        {
+            let nanoseconds = run().map_err(Into::into)?;
+            self.sample.batches.push(nanoseconds as f64);
+            self.sample.ops += 1;
+        }
+        Ok(())
+    }
+
     /// Warms up, and finds how many operations make a batch.
     fn warm_up(&self, run: &mut impl FnMut(u64) -> Measured) -> Result<u64, crate::contestant::Stop> {
         let mut ops = 1;
@@ -73,6 +92,12 @@ impl Meter {
             ops = (ops * 4).min(self.most_ops);
         }
     }
+}
+
+/// Nanoseconds on a clock that all processes share.
+pub(crate) fn clock() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use rustix::fs::MemfdFlags;
 use rustix::process::{PidfdFlags, WaitId, WaitIdOptions, pidfd_open};
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr;
 
@@ -88,6 +88,43 @@ pub(crate) fn replace_environment(variables: &[(OsString, OsString)]) {
         // SAFETY: as above.
         unsafe { std::env::set_var(name, value) };
     }
+}
+
+/// What `/proc` tells about this thread.
+pub(crate) fn own_status() -> io::Result<String> {
+    // In one read, without asking for a length that such a file does not have.
+    let mut text = vec![0; 4096];
+    let mut file = File::open("/proc/thread-self/status")?;
+    let mut length = 0;
+    loop {
+        match file.read(&mut text[length..])? {
+            0 => break,
+            read => length += read,
+        }
+        if length == text.len() {
+            text.resize(length * 2, 0);
+        }
+    }
+    text.truncate(length);
+    String::from_utf8(text).map_err(io::Error::other)
+}
+
+/// The file mode mask in [`own_status`]: read without being set meanwhile, as other threads create files.
+pub(crate) fn umask_in(status: &str) -> Option<u32> {
+    let mask = status.lines().find_map(|line| line.strip_prefix("Umask:"))?;
+    u32::from_str_radix(mask.trim(), 8).ok()
+}
+
+pub(crate) fn umask() -> Option<u32> {
+    umask_in(&own_status().ok()?)
+}
+
+/// Whether the number of `fd` is the same open file in process `pid`; false where that cannot be known.
+pub(crate) fn is_same_file(pid: u32, fd: BorrowedFd<'_>) -> bool {
+    const KCMP_FILE: libc::c_int = 0;
+    let number = fd.as_raw_fd();
+    // SAFETY: the call takes plain numbers and touches no memory of this process.
+    unsafe { libc::syscall(libc::SYS_kcmp, std::process::id(), pid, KCMP_FILE, number, number) == 0 }
 }
 
 /// A pidfd of this process.
@@ -210,13 +247,6 @@ pub(crate) fn above_streams(fd: OwnedFd) -> io::Result<OwnedFd> {
 pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     let (reader, writer) = io::pipe()?;
     Ok((above_streams(reader.into())?, above_streams(writer.into())?))
-}
-
-/// From here on what is written to standard output and error is swallowed.
-pub(crate) fn silence_streams() -> io::Result<()> {
-    let null = File::options().write(true).open("/dev/null")?;
-    rustix::stdio::dup2_stdout(&null)?;
-    Ok(rustix::stdio::dup2_stderr(&null)?)
 }
 
 /// What the standard library does before `main`: standard streams that are closed lead nowhere.

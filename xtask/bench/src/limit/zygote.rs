@@ -29,6 +29,10 @@ pub(crate) fn start(meter: &mut Meter) -> Measured {
     role::finish(child)
 }
 
+pub(crate) fn start_beside_much(meter: &mut Meter) -> Measured {
+    crate::peers::threads::beside_much(|| start(meter))
+}
+
 /// The zygote: its socket is the standard input, and its end is ours.
 pub(crate) fn serve(_: &str) -> Result<(), Failure> {
     let mut socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);

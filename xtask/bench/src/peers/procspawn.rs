@@ -5,7 +5,7 @@ use std::thread::available_parallelism;
 use procspawn::{Pool, ProcConfig};
 
 use crate::contestant::Measured;
-use crate::meter::Meter;
+use crate::meter::{Meter, clock};
 
 /// Each unfinished job holds several descriptors here: more at once than this, and they run out.
 const WAVE: u64 = 100;
@@ -21,6 +21,18 @@ pub(crate) fn start(meter: &mut Meter) -> Measured {
             procspawn::spawn((), |()| ()).join()?;
         }
         Ok(())
+    })
+}
+
+pub(crate) fn start_beside_much(meter: &mut Meter) -> Measured {
+    super::threads::beside_much(|| start(meter))
+}
+
+pub(crate) fn first_line(meter: &mut Meter) -> Measured {
+    meter.measure_each(|| -> Result<u64, crate::contestant::Failure> {
+        let called = clock();
+        let there = procspawn::spawn((), |()| clock()).join()?;
+        Ok(there.saturating_sub(called))
     })
 }
 

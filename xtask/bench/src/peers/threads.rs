@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use crate::contestant::{Failure, Measured};
 use crate::cores;
 use crate::link::{self, Link};
-use crate::meter::Meter;
+use crate::meter::{Meter, clock};
 
 pub(crate) fn start(meter: &mut Meter) -> Measured {
     meter.measure(|n| {
@@ -17,6 +17,30 @@ pub(crate) fn start(meter: &mut Meter) -> Measured {
         }
         Ok(())
     })
+}
+
+pub(crate) fn first_line(meter: &mut Meter) -> Measured {
+    meter.measure_each(|| -> Result<u64, Failure> {
+        let called = clock();
+        let there = thread::spawn(clock).join().map_err(|_| "the thread panicked")?;
+        Ok(there.saturating_sub(called))
+    })
+}
+
+/// Runs `measure` beside a gigabyte of memory that is written to, and two hundred threads.
+pub(crate) fn beside_much(measure: impl FnOnce() -> Measured) -> Measured {
+    let heap = vec![1_u8; 1 << 30];
+    let gate = std::sync::Barrier::new(201);
+    thread::scope(|scope| {
+        for _ in 0..200 {
+            scope.spawn(|| gate.wait());
+        }
+        let measured = measure();
+        gate.wait();
+        measured
+    })?;
+    black_box(&heap);
+    Ok(())
 }
 
 fn joined(thread: JoinHandle<Result<(), Failure>>) -> Measured {

@@ -2,6 +2,7 @@
 
 mod attach;
 mod fetch_add;
+mod first_line;
 pub(crate) mod frozen;
 mod hand_over;
 mod hand_over_one_core;
@@ -12,6 +13,7 @@ mod pool_stream;
 mod round_trip;
 mod round_trip_one_core;
 mod start;
+mod start_beside_much;
 mod stream;
 
 use std::time::Duration;
@@ -60,4 +62,6 @@ pub(crate) static ROWS: &[Row] = &[
     lock_fight::ROW,
     hand_over::ROW,
     hand_over_one_core::ROW,
+    start_beside_much::ROW,
+    first_line::ROW,
 ];

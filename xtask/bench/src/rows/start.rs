@@ -17,6 +17,8 @@ pub(super) const ROW: Row = Row {
     most_ops: 10_000,
     contestants: &[
         C::ours("Process::spawn", "re-exec", ours::start::spawn),
+        C::ours("ForkServer", "zygote", ours::start::fork_server),
+        C::ours("ForkServer with spares", "zygote", ours::start::spares),
         C::limit("zygote", limit::zygote::start),
         C::limit("re-exec", limit::reexec::start),
         C::peer("procspawn", peers::procspawn::start),
