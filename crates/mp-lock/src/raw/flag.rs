@@ -25,7 +25,8 @@
 //!    no sleep is longer than a slice.
 //!
 //! Memory orderings: `set` publishes with the Release half of its exchange, or with a Release fence before it rings; who waits reads with
-//! Acquire, or has an Acquire fence after it found the bell ringing.
+//! Acquire, or has an Acquire fence after it found the bell ringing. Whoever finds the flag polled has read that with Acquire, so its own use of
+//! the bell comes after the preparing.
 
 use super::sync::{AtomicU32, Watch, wake};
 use std::sync::atomic::Ordering;
@@ -73,7 +74,7 @@ impl<'a, B: Bell> Flag<'a, B> {
 
     #[inline]
     pub(crate) fn set(&self) {
-        let mut now = self.word.load(Ordering::Relaxed);
+        let mut now = self.word.load(Ordering::Acquire);
         let mut rung = false;
         loop {
             if now & POLLED != 0 && !rung {
@@ -85,7 +86,7 @@ impl<'a, B: Bell> Flag<'a, B> {
             let count = if now & (SET | POLLED) == SET { 0 } else { ONE };
             let next = now.wrapping_add(count) & !SLEEPERS | SET;
             mp_core::step!("event.set", 1);
-            match self.word.compare_exchange_weak(now, next, Ordering::AcqRel, Ordering::Relaxed) {
+            match self.word.compare_exchange_weak(now, next, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => break,
                 Err(found) => now = found,
             }
@@ -98,7 +99,7 @@ impl<'a, B: Bell> Flag<'a, B> {
     }
 
     pub(crate) fn clear(&self) {
-        let mut now = self.word.load(Ordering::Relaxed);
+        let mut now = self.word.load(Ordering::Acquire);
         loop {
             if now & POLLED != 0 {
                 self.bell.hush();
@@ -106,7 +107,7 @@ impl<'a, B: Bell> Flag<'a, B> {
                 self.word.fetch_and(!SET, Ordering::AcqRel);
                 break;
             }
-            match self.word.compare_exchange_weak(now, now & !SET, Ordering::AcqRel, Ordering::Relaxed) {
+            match self.word.compare_exchange_weak(now, now & !SET, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => break,
                 Err(found) => now = found,
             }

@@ -44,7 +44,7 @@ impl Watch {
     }
 
     /// Sleeps while `word` holds `expected`, not beyond the next look, nor a slice. May return early.
-    pub(crate) fn sleep(&self, word: &AtomicU32, expected: u32) {
+    pub(crate) fn sleep(&mut self, word: &AtomicU32, expected: u32) {
         let to_look = self.next_look.saturating_sub(coarse_now()).max(COARSE);
         park::sleep(word, expected, self.deadline.slice(SLICE).min(to_look));
     }
