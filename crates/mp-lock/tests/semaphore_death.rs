@@ -168,3 +168,27 @@ fn a_waiter_finds_what_a_dead_releaser_did_not_tell() {
         assert_eq!(holder.word(), None);
     });
 }
+
+/// Nobody looks after the dead while nobody waits: no thread is there that could.
+#[test]
+fn a_dead_holder_costs_nothing_while_nobody_waits() {
+    if role().is_some() {
+        let _permit = given::<Semaphore>().acquire();
+        say("holding");
+        stay();
+    }
+    guarded(|| {
+        let semaphore = Semaphore::new(1).unwrap();
+        let tasks = || std::fs::read_dir("/proc/self/task").unwrap().count();
+        let before = tasks();
+        let mut holder = start("a_dead_holder_costs_nothing_while_nobody_waits", "holder", &semaphore);
+        holder.expect("holding");
+        holder.kill();
+        // Several slices later it is as it was.
+        std::thread::sleep(3 * mp_core::deadline::SLICE);
+        assert_eq!((semaphore.available_permits(), tasks()), (0, before));
+        // And who waits gets it.
+        drop(semaphore.acquire());
+        assert_eq!(semaphore.available_permits(), 1);
+    });
+}
