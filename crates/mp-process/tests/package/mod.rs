@@ -45,7 +45,8 @@ impl Package {
     /// `cargo verb …` in the package.
     pub(crate) fn cargo(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO"));
-        command.args(arguments).args(["--quiet", "--offline", "--color=never"]).current_dir(&self.root);
+        command.args(arguments).args(["--offline", "--color=never"]).current_dir(&self.root);
+        command.env("CARGO_TERM_QUIET", "true");
         command.env("CARGO_TARGET_DIR", self.target());
         command
     }
