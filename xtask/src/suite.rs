@@ -59,10 +59,10 @@ pub(crate) fn command(which: &str, (flags, dir): (&str, &str), filter: &str) -> 
         // The tests bring watchdogs of their own; nextest adds no second time-out.
         let options =
             "--no-fail-fast --no-tests pass --status-level pass --final-status-level fail --color never";
-        cargo(&format!("nextest run {which} {options} {filter}"))
+        cargo(&format!("nextest run {which} --all-features {options} {filter}"))
     } else {
         let filter = filter.replace("--run-ignored only", "-- --ignored");
-        cargo(&format!("test {which} --no-fail-fast --tests --color never {filter}"))
+        cargo(&format!("test {which} --all-features --no-fail-fast --tests --color never {filter}"))
     };
     flavoured(command, flags, dir)
 }
