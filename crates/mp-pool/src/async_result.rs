@@ -1,65 +1,163 @@
 //! The result of a task that runs elsewhere.
 
 use crate::error::TaskError;
-use crate::job::{Raw, Sink};
+use crate::inbox::Shared;
+use crate::job::{AtomicWish, Raw, Sink, Wish};
 use mp_core::{Deadline, wire};
 use serde::de::DeserializeOwned;
 use std::borrow::Cow;
 use std::fmt;
-use std::marker::PhantomData;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+/// What a slot holds in the end: the result of one task, or of each item of a map.
+#[derive(Debug)]
+pub(crate) enum Payload {
+    One(Raw),
+    Many(Vec<Raw>),
+}
 
 /// Where one result comes in.
-#[derive(Debug, Default)]
 pub(crate) struct Slot {
     state: Mutex<State>,
+    /// Threads that wait; changed while `state` is locked.
+    waiting: AtomicU32,
     settled: Condvar,
+    /// As the state says, to be looked at without it.
+    ready: AtomicBool,
+    wish: AtomicWish,
+    shared: Arc<Shared>,
 }
 
 #[derive(Debug, Default)]
 enum State {
     #[default]
     Pending,
-    Done(Box<Result<Raw, TaskError>>),
+    /// Somebody is to be told when it is done.
+    Awaited(Waker),
+    /// Nobody will ask.
+    Detached,
+    Done(Box<Result<Payload, TaskError>>),
     Taken,
 }
 
+impl State {
+    fn is_pending(&self) -> bool {
+        matches!(self, State::Pending | State::Awaited(_))
+    }
+}
+
 impl Slot {
+    pub(crate) fn new(shared: Arc<Shared>) -> Arc<Slot> {
+        Arc::new(Slot {
+            state: Mutex::default(),
+            waiting: AtomicU32::new(0),
+            settled: Condvar::new(),
+            ready: AtomicBool::new(false),
+            wish: AtomicWish::default(),
+            shared,
+        })
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The result is there.
+    pub(crate) fn fill(&self, result: Result<Payload, TaskError>) {
+        let mut state = self.state();
+        let before = match &*state {
+            State::Pending | State::Awaited(_) => {
+                std::mem::replace(&mut *state, State::Done(Box::new(result)))
+            }
+            State::Detached => {
+                drop(state);
+                if let Err(error) = result {
+                    self.shared.unread(&error);
+                }
+                return;
+            }
+            State::Done(_) | State::Taken => return,
+        };
+        self.ready.store(true, Release);
+        let waiting = self.waiting.load(Relaxed) > 0;
+        drop(state);
+        // The system is called only when somebody waits.
+        if waiting {
+            self.settled.notify_all();
+        }
+        if let State::Awaited(waker) = before {
+            waker.wake();
+        }
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ready.load(Acquire)
+    }
+
     /// Waits until the result is there; false when the time is over first.
     fn wait(&self, deadline: Deadline) -> bool {
+        if self.is_ready() {
+            return true;
+        }
+        if deadline.left().is_none_or(|left| !left.is_zero()) {
+            self.shared.assist(|| self.is_ready());
+        }
         let mut state = self.state();
-        while matches!(*state, State::Pending) {
+        self.waiting.fetch_add(1, Relaxed);
+        while state.is_pending() {
             state = match deadline.left() {
                 None => self.settled.wait(state).unwrap_or_else(PoisonError::into_inner),
-                Some(left) if left.is_zero() => return false,
+                Some(left) if left.is_zero() => break,
                 Some(left) => {
                     self.settled.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
                 }
             };
         }
+        self.waiting.fetch_sub(1, Relaxed);
+        !state.is_pending()
+    }
+
+    fn take(&self) -> Option<Result<Payload, TaskError>> {
+        match std::mem::replace(&mut *self.state(), State::Taken) {
+            State::Done(result) => Some(*result),
+            _ => None,
+        }
+    }
+
+    /// Has `waker` woken when the result is there; false when it is already.
+    pub(crate) fn wake_when_ready(&self, waker: &Waker) -> bool {
+        let mut state = self.state();
+        match &mut *state {
+            State::Awaited(known) => known.clone_from(waker),
+            State::Pending => *state = State::Awaited(waker.clone()),
+            _ => return false,
+        }
         true
     }
 
-    fn take(&self) -> Option<Result<Raw, TaskError>> {
-        match std::mem::replace(&mut *self.state(), State::Taken) {
-            State::Done(result) => Some(*result),
-            State::Pending | State::Taken => None,
-        }
+    pub(crate) fn wish(&self) -> Wish {
+        self.wish.get()
+    }
+
+    pub(crate) fn lower(&self, wish: Wish) {
+        self.wish.lower(wish);
+        self.shared.tell(|inbox| inbox.unwanted = true);
     }
 }
 
-/// The slot's side in the job.
-pub(crate) struct ToSlot(pub(crate) Arc<Slot>);
+impl Sink for Slot {
+    fn settle(&self, _: usize, result: Result<Raw, TaskError>) {
+        self.fill(result.map(Payload::One));
+    }
 
-impl Sink for ToSlot {
-    fn settle(self: Box<Self>, result: Result<Raw, TaskError>) {
-        *self.0.state() = State::Done(Box::new(result));
-        self.0.settled.notify_all();
+    fn wish(&self) -> Wish {
+        self.wish.get()
     }
 }
 
@@ -69,16 +167,47 @@ pub(crate) fn decode<R: DeserializeOwned + 'static>(result: Result<Raw, TaskErro
     wire::decode(encoding, Cow::Owned(bytes), handles).map_err(TaskError::Undecodable)
 }
 
-/// The result of a task, on its way. Dropping it lets the task run on.
+fn decode_one<R: DeserializeOwned + 'static>(payload: Payload) -> Result<R, TaskError> {
+    match payload {
+        Payload::One(raw) => decode(Ok(raw)),
+        Payload::Many(_) => Err(TaskError::Cancelled), // cannot be: slots are filled by what they were made for
+    }
+}
+
+fn decode_many<R: DeserializeOwned + 'static>(payload: Payload) -> Result<Vec<R>, TaskError> {
+    match payload {
+        Payload::Many(raws) => raws.into_iter().map(|raw| decode(Ok(raw))).collect(),
+        Payload::One(_) => Err(TaskError::Cancelled), // as above
+    }
+}
+
+/// The result of a task, or of a whole map, on its way.
+///
+/// It can be waited for by a thread ([`get`](AsyncResult::get)), and it is a [`Future`] that needs no particular runtime: no thread
+/// waits for it, the pool wakes the task that awaits. A future that is dropped loses nothing but the result.
+///
+/// Dropping it lets the task run on; [`cancel`](AsyncResult::cancel) ends it. An error that nobody read is counted in what
+/// [`Pool::join`](crate::Pool::join) returns.
 pub struct AsyncResult<R> {
     slot: Arc<Slot>,
-    result: PhantomData<fn() -> R>,
+    decode: fn(Payload) -> Result<R, TaskError>,
+}
+
+impl<R: DeserializeOwned + 'static> AsyncResult<R> {
+    pub(crate) fn one(slot: Arc<Slot>) -> AsyncResult<R> {
+        AsyncResult { slot, decode: decode_one }
+    }
+}
+
+impl<R: DeserializeOwned + 'static> AsyncResult<Vec<R>> {
+    pub(crate) fn many(slot: Arc<Slot>) -> AsyncResult<Vec<R>> {
+        AsyncResult { slot, decode: decode_many }
+    }
 }
 
 impl<R> AsyncResult<R> {
-    pub(crate) fn new() -> (AsyncResult<R>, ToSlot) {
-        let slot = Arc::new(Slot::default());
-        (AsyncResult { slot: Arc::clone(&slot), result: PhantomData }, ToSlot(slot))
+    pub(crate) fn slot(&self) -> &Arc<Slot> {
+        &self.slot
     }
 
     /// Waits until the task is done, however.
@@ -92,9 +221,10 @@ impl<R> AsyncResult<R> {
     }
 
     /// Whether the task is done, however. Once true, always true.
+    #[doc(alias = "done")]
     #[must_use]
     pub fn ready(&self) -> bool {
-        !matches!(*self.slot.state(), State::Pending)
+        self.slot.is_ready()
     }
 
     /// Whether the task returned; `None` while it is not done. The result may still fail to decode.
@@ -102,20 +232,36 @@ impl<R> AsyncResult<R> {
     pub fn successful(&self) -> Option<bool> {
         match &*self.slot.state() {
             State::Done(result) => Some(result.is_ok()),
-            State::Pending | State::Taken => None,
+            _ => None,
         }
     }
-}
 
-impl<R: DeserializeOwned + 'static> AsyncResult<R> {
+    /// Cancels the task: it ends with [`TaskError::Cancelled`], unless it is done already. False in that case, and nothing happens.
+    ///
+    /// A task that has not started never will, also when it already waits at a worker. One that runs is asked to stop
+    /// ([`cancelled`](crate::cancelled) tells it); when it has not within the pool's [grace](crate::Builder::grace), its worker gets
+    /// SIGTERM, and after another grace SIGKILL. No other task is hit by that. Does not wait.
+    pub fn cancel(&self) -> bool {
+        if self.ready() {
+            return false;
+        }
+        self.slot.lower(Wish::Cancelled);
+        true
+    }
+
     /// Waits for the task and gives what it returned.
     ///
     /// # Errors
     ///
     /// See [`TaskError`].
+    #[doc(alias = "result")]
     pub fn get(self) -> Result<R, TaskError> {
         self.wait();
-        decode(self.slot.take().unwrap_or(Err(TaskError::Cancelled)))
+        self.take()
+    }
+
+    fn take(&self) -> Result<R, TaskError> {
+        self.slot.take().unwrap_or(Err(TaskError::Cancelled)).and_then(self.decode)
     }
 
     /// As [`get`](AsyncResult::get), but waits at most `timeout`.
@@ -125,6 +271,40 @@ impl<R: DeserializeOwned + 'static> AsyncResult<R> {
     /// `Err` with this handle when the task is not done: it goes on. Else what [`get`](AsyncResult::get) gives is inside.
     pub fn get_timeout(self, timeout: Duration) -> Result<Result<R, TaskError>, AsyncResult<R>> {
         if self.wait_timeout(timeout) { Ok(self.get()) } else { Err(self) }
+    }
+
+    /// As [`get_timeout`](AsyncResult::get_timeout), until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// As [`get_timeout`](AsyncResult::get_timeout).
+    pub fn get_deadline(self, deadline: Instant) -> Result<Result<R, TaskError>, AsyncResult<R>> {
+        self.get_timeout(deadline.saturating_duration_since(Instant::now()))
+    }
+}
+
+impl<R> Future for AsyncResult<R> {
+    type Output = Result<R, TaskError>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.slot.wake_when_ready(context.waker()) { Poll::Pending } else { Poll::Ready(self.take()) }
+    }
+}
+
+impl<R> Drop for AsyncResult<R> {
+    fn drop(&mut self) {
+        let before = {
+            let mut state = self.slot.state();
+            match &*state {
+                State::Pending | State::Awaited(_) => std::mem::replace(&mut *state, State::Detached),
+                _ => std::mem::replace(&mut *state, State::Taken),
+            }
+        };
+        if let State::Done(result) = before
+            && let Err(error) = *result
+        {
+            self.slot.shared.unread(&error);
+        }
     }
 }
 

@@ -28,6 +28,8 @@ pub(crate) const MOST_ITEMS: u32 = (1 << 24) - 1;
 
 const TASK: usize = 0;
 const STARTED: usize = 8;
+/// Owner to worker: the task that shall stop. On a line of its own: it is read often and written seldom.
+const CANCEL: usize = 64;
 const CLAIMS: usize = 128;
 
 /// How many bytes the block takes.
@@ -127,10 +129,25 @@ impl<'a> Control<'a> {
         self.map.atomic_u64(self.at + STARTED).store(started, Release);
     }
 
+    /// Owner: asks task `task` to stop; zero asks none. It carries the task's number, so that it can never hit the next one.
+    pub(crate) fn ask_to_stop(&self, task: u64) {
+        self.map.atomic_u64(self.at + CANCEL).store(task, Release);
+    }
+
+    /// Worker: which task shall stop.
+    pub(crate) fn asked_to_stop(&self) -> u64 {
+        self.map.atomic_u64(self.at + CANCEL).load(Acquire)
+    }
+
     /// When the item that runs was started. Read it after the entry.
     pub(crate) fn started(&self) -> u64 {
         self.map.atomic_u64(self.at + STARTED).load(Acquire)
     }
+}
+
+/// The number of a task, never zero and not the same again for a long time: its entry, the entry's generation, and its place in the chunk.
+pub(crate) const fn task_number(entry: u8, generation: u16, item: u32) -> u64 {
+    (generation as u64) << 40 | (entry as u64) << 32 | (item as u64 + 1)
 }
 
 /// The monotonic clock, the same in all processes, in nanoseconds.

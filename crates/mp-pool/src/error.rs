@@ -4,6 +4,9 @@ use mp_core::{DecodeError, EncodeError};
 use mp_process::{ExitStatus, Panic, SpawnError};
 use std::{error, fmt, io};
 
+/// The signal at the soft limit of processor time; the same number on every Linux.
+const SIGXCPU: i32 = 24;
+
 /// Why a worker died.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -21,8 +24,52 @@ pub enum Cause {
     Memory,
     /// It overflowed its stack. Best effort: read from what it wrote last.
     StackOverflow,
+    /// It used up its [limit](crate::Builder::limit) of processor time.
+    CpuTime,
+    /// The pool ended it, for this reason.
+    Killed(Reason),
     /// Somebody else has taken its exit status.
     Unknown,
+}
+
+/// Why the pool ended a worker of its own accord.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reason {
+    /// Its task ran past its time-out.
+    TimedOut,
+    /// Its task's deadline passed.
+    Deadline,
+    /// Its task was cancelled, and did not end by itself.
+    Cancelled,
+    /// It did not begin with what it was sent: stopped, or stuck.
+    Stalled,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Reason::TimedOut => "its task ran past its time-out",
+            Reason::Deadline => "its task's deadline passed",
+            Reason::Cancelled => "its task was cancelled",
+            Reason::Stalled => "it did not begin with its task",
+        })
+    }
+}
+
+/// What a worker left behind when it died under a task.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Report {
+    /// Its process id, which may belong to another process by now.
+    pub pid: u32,
+    /// The last 4 KiB that it wrote to its standard error.
+    pub stderr: String,
+    /// The last 4 KiB of its standard output, where the pool [passes that on](crate::Builder::capture_stdout).
+    pub stdout: String,
+    /// Where it crashed, innermost function first, with the names that this program's symbols give; empty when no signal of a crash
+    /// (SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT) ended it.
+    pub backtrace: String,
 }
 
 impl fmt::Display for Cause {
@@ -34,6 +81,8 @@ impl fmt::Display for Cause {
             }
             Cause::Memory => f.write_str("it ran out of memory"),
             Cause::StackOverflow => f.write_str("it overflowed its stack"),
+            Cause::CpuTime => f.write_str("it used up its processor time"),
+            Cause::Killed(reason) => write!(f, "the pool ended it: {reason}"),
             Cause::Unknown => f.write_str("its exit status was taken by others"),
         }
     }
@@ -46,6 +95,7 @@ impl Cause {
             ExitStatus::Code(code) => Cause::Exit(code),
             ExitStatus::Signal { .. } if tail.contains("memory allocation of ") => Cause::Memory,
             ExitStatus::Signal { .. } if tail.contains("has overflowed its stack") => Cause::StackOverflow,
+            ExitStatus::Signal { number: SIGXCPU, .. } => Cause::CpuTime,
             ExitStatus::Signal { number, core } => Cause::Signal { number, core },
             _ => Cause::Unknown,
         }
@@ -62,12 +112,23 @@ pub enum TaskError {
     WorkerDied {
         /// How.
         cause: Cause,
-        /// What the worker last wrote to its standard error.
-        stderr: String,
+        /// What the worker left behind.
+        report: Box<Report>,
+    },
+    /// It was [retried](crate::TaskOptions::retry) and failed each time: after so many tries it is the task that is bad, not the luck.
+    Poison {
+        /// The function's name.
+        function: &'static str,
+        /// How each attempt ended, the first one first.
+        attempts: Vec<TaskError>,
     },
     /// It ran longer than its time-out; its worker was killed and replaced.
     TimedOut,
-    /// The pool was terminated before it was done, or nobody wanted its result any more.
+    /// It did not start within its [queue time-out](crate::TaskOptions::queue_timeout).
+    QueueTimedOut,
+    /// It was not done by its [deadline](crate::TaskOptions::deadline). If it ran, its worker was killed and replaced.
+    DeadlinePassed,
+    /// It was cancelled, or the pool was terminated before it was done, or nobody wanted its result any more.
     Cancelled,
     /// The pool broke: its workers could not be started, or its initializer failed in one after the other. This is the last reason.
     Broken(String),
@@ -92,6 +153,12 @@ impl fmt::Display for TaskError {
         match self {
             TaskError::Panicked(panic) => write!(f, "the task {panic}"),
             TaskError::WorkerDied { cause, .. } => write!(f, "the worker died under the task: {cause}"),
+            TaskError::Poison { function, attempts } => {
+                write!(f, "the task `{function}` failed in each of {} attempts", attempts.len())?;
+                attempts.last().map_or(Ok(()), |last| write!(f, "; the last time: {last}"))
+            }
+            TaskError::QueueTimedOut => f.write_str("the task did not start within its queue time-out"),
+            TaskError::DeadlinePassed => f.write_str("the task was not done by its deadline"),
             TaskError::TimedOut => f.write_str("the task ran longer than its time-out and was killed"),
             TaskError::Cancelled => f.write_str("the task was cancelled before it was done"),
             TaskError::Broken(why) => write!(f, "the pool is broken: {why}"),
@@ -112,6 +179,7 @@ impl error::Error for TaskError {
             TaskError::Encode(error) => Some(error),
             TaskError::Undecodable(error) => Some(error),
             TaskError::Io(error) => Some(error),
+            TaskError::Poison { attempts, .. } => attempts.last().map(|last| last as _),
             _ => None,
         }
     }
@@ -123,6 +191,10 @@ impl error::Error for TaskError {
 pub enum PoolError {
     /// A pool of no workers.
     NoWorkers,
+    /// A number that must be one or more was zero; this is its name.
+    Zero(&'static str),
+    /// A pool in a worker of a pool in a worker, and so on: deeper than [allowed](crate::Builder::max_depth).
+    TooDeep(u32),
     /// A worker could not be started.
     Spawn(SpawnError),
     /// The initializer failed in a worker.
@@ -135,6 +207,11 @@ impl fmt::Display for PoolError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             PoolError::NoWorkers => f.write_str("a pool of no workers; it needs one or more"),
+            PoolError::Zero(what) => write!(f, "{what} must be one or more"),
+            PoolError::TooDeep(depth) => write!(
+                f,
+                "pools nested {depth} deep: does a task make the pool that runs it? raise `max_depth` if this is meant"
+            ),
             PoolError::Spawn(error) => write!(f, "start a worker: {error}"),
             PoolError::Initializer(why) => write!(f, "the initializer failed in a worker: {why}"),
             PoolError::Io(error) => write!(f, "make a pool: {error}"),

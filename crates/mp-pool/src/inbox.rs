@@ -2,66 +2,100 @@
 
 use crate::error::TaskError;
 use crate::job::Job;
+use crate::observe::{Event, Observer};
+use crate::owner::Owner;
+use crate::room::Rooms;
 use crate::seat::Seat;
+use crate::stats::Stats;
+use crate::worker;
 use mp_process::SpawnError;
 use rustix::event::{EventfdFlags, eventfd};
 use std::collections::VecDeque;
-use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::SeqCst;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::{fmt, io};
 
 /// What others push to the owner.
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
     pub(crate) jobs: VecDeque<Job>,
-    /// Workers that were started, or not, with their seats.
+    /// Workers that were started, or not, with their posts.
     pub(crate) started: Vec<(usize, Result<Seat, SpawnError>)>,
     /// Some job is unwanted from now on.
     pub(crate) unwanted: bool,
+    /// How many workers there shall be from now on.
+    pub(crate) resize: Option<usize>,
     pub(crate) closed: bool,
     pub(crate) terminated: bool,
     /// Why the pool broke.
     pub(crate) broken: Option<String>,
+    /// The last state of a pool that has shut down.
+    pub(crate) stats: Option<Stats>,
 }
 
 /// Why the pool takes no more jobs: it was closed, or broke for a reason.
-struct Refusal(Option<String>);
+pub(crate) struct Refusal(Option<String>);
 
 impl Refusal {
-    fn error(&self) -> TaskError {
+    pub(crate) fn error(&self) -> TaskError {
         self.0.clone().map_or(TaskError::Closed, TaskError::Broken)
     }
 }
 
 impl Inbox {
-    fn refusal(&self) -> Option<Refusal> {
+    pub(crate) fn refusal(&self) -> Option<Refusal> {
         let refuses = self.closed || self.terminated || self.broken.is_some();
         refuses.then(|| Refusal(self.broken.clone()))
     }
 }
 
 /// What the owner and all others share.
-#[derive(Debug)]
 pub(crate) struct Shared {
     inbox: Mutex<Inbox>,
     pub(crate) bell: OwnedFd,
-    /// The owner is, or is about to be, in its poll.
+    /// The owner's thread is, or is about to be, in its poll.
     pub(crate) asleep: AtomicBool,
     /// Something is in the inbox.
     pub(crate) full: AtomicBool,
+    /// All other state. Who holds the lock is the owner: its thread, or a caller for a moment. `None` once the pool has shut down.
+    pub(crate) owner: Mutex<Option<Owner>>,
+    /// Results that were errors and that nobody read.
+    unread: AtomicU64,
+    observer: Mutex<Option<Observer>>,
+    /// For a pool whose queue is limited.
+    pub(crate) rooms: Option<Arc<Rooms>>,
+    /// For a pool without workers: the caller runs each job at once.
+    inline: bool,
 }
 
 impl Shared {
-    pub(crate) fn new() -> io::Result<Shared> {
+    pub(crate) fn new(
+        observer: Option<Observer>,
+        rooms: Option<Arc<Rooms>>,
+        inline: bool,
+    ) -> io::Result<Shared> {
         let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let (asleep, full) = (AtomicBool::new(false), AtomicBool::new(false));
-        Ok(Shared { inbox: Mutex::default(), bell, asleep, full })
+        Ok(Shared {
+            inbox: Mutex::default(),
+            bell,
+            asleep: AtomicBool::new(false),
+            full: AtomicBool::new(false),
+            owner: Mutex::new(None),
+            unread: AtomicU64::new(0),
+            observer: Mutex::new(observer),
+            rooms,
+            inline,
+        })
     }
 
     pub(crate) fn inbox(&self) -> MutexGuard<'_, Inbox> {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn owner(&self) -> MutexGuard<'_, Option<Owner>> {
+        self.owner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes the inbox and wakes the owner if it sleeps.
@@ -69,30 +103,125 @@ impl Shared {
         let result = change(&mut self.inbox());
         // SeqCst: this store before the load below, the owner's `asleep` before its look at `full`; one of both sees the other.
         self.full.store(true, SeqCst);
+        self.ring();
+        result
+    }
+
+    /// The pool takes no more jobs.
+    pub(crate) fn close(&self, terminate: bool) {
+        self.tell(|inbox| {
+            inbox.closed = true;
+            inbox.terminated |= terminate;
+        });
+        if let Some(rooms) = &self.rooms {
+            rooms.open();
+        }
+    }
+
+    /// What the pool has done so far.
+    pub(crate) fn stats(&self) -> Stats {
+        let owner = self.owner();
+        match owner.as_ref() {
+            Some(owner) => owner.stats(),
+            None => self.inbox().stats.clone().unwrap_or_default(),
+        }
+    }
+
+    /// Wakes the owner's thread if it sleeps.
+    pub(crate) fn ring(&self) {
         if self.asleep.load(SeqCst) && self.asleep.swap(false, SeqCst) {
             // Full means rung.
             let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
         }
-        result
     }
 
     /// Queues `job`; when the pool takes none any more, its items are told why.
     pub(crate) fn submit(&self, job: Job) {
-        let refused = self.tell(|inbox| match inbox.refusal() {
-            Some(why) => Some((job, why)),
-            None => {
-                inbox.jobs.push_back(job);
-                None
-            }
-        });
-        // Outside of the lock: what is settled there may drop users' values.
+        self.submit_as(job, |owner, job| owner.accept(job));
+    }
+
+    /// Queues `job`, which the caller waits for: if nobody is the owner now, he is it from the sending to the result. So the
+    /// shortest way there and back wakes nobody but the worker.
+    pub(crate) fn submit_and_assist(&self, job: Job, done: impl Fn() -> bool) {
+        self.submit_as(job, |owner, job| owner.accept_and_assist(job, done));
+    }
+
+    fn submit_as(&self, job: Job, accept: impl FnOnce(&mut Owner, Job) -> Option<(Job, Refusal)>) {
+        if self.inline {
+            return self.run_inline(job);
+        }
+        let refused = match self.try_owner() {
+            Some(mut owner) => match owner.as_mut() {
+                Some(owner) => accept(owner, job),
+                None => Some((job, self.inbox().refusal().unwrap_or(Refusal(None)))),
+            },
+            None => self.tell(|inbox| match inbox.refusal() {
+                Some(why) => Some((job, why)),
+                None => {
+                    inbox.jobs.push_back(job);
+                    None
+                }
+            }),
+        };
+        // Outside of the locks: what is settled there may drop users' values.
         if let Some((job, why)) = refused {
-            job.items.into_iter().for_each(|item| item.receipt.settle(Err(why.error())));
+            job.fail(|| why.error());
+        }
+    }
+
+    fn try_owner(&self) -> Option<MutexGuard<'_, Option<Owner>>> {
+        match self.owner.try_lock() {
+            Ok(owner) => Some(owner),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    fn run_inline(&self, job: Job) {
+        let refusal = self.inbox().refusal();
+        match refusal {
+            Some(why) => job.fail(|| why.error()),
+            None => worker::run_here(job),
+        }
+    }
+
+    /// A caller who waits is the owner meanwhile, if nobody is, for as long as results come in quickly.
+    pub(crate) fn assist(&self, done: impl Fn() -> bool) {
+        if let Some(mut owner) = self.try_owner()
+            && let Some(owner) = owner.as_mut()
+        {
+            owner.assist(done);
         }
     }
 
     /// Lets bells fall silent.
     pub(crate) fn silence(&self) {
         let _ = rustix::io::read(&self.bell, &mut [0; 8]);
+    }
+
+    /// An error that nobody will read. What was cancelled is no news.
+    pub(crate) fn unread(&self, error: &TaskError) {
+        if matches!(error, TaskError::Cancelled) {
+            return;
+        }
+        self.unread.fetch_add(1, Relaxed);
+        if let Some(observer) = &*self.observer.lock().unwrap_or_else(PoisonError::into_inner) {
+            observer.tell(Event::Unread(error.to_string()));
+        }
+    }
+
+    /// The pool has ended: so do those who listen. Results may live on.
+    pub(crate) fn stop_observing(&self) {
+        self.observer.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    pub(crate) fn unread_errors(&self) -> u64 {
+        self.unread.load(Relaxed)
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
     }
 }

@@ -1,17 +1,24 @@
 //! A job: what is sent to a worker as one, and where each of its items reports.
 
+use crate::control;
 use crate::error::TaskError;
+use crate::room::Room;
+use crate::terms::Terms;
 use mp_core::handle::Handles;
 use mp_core::wire::Message;
 use mp_core::{EncodeError, Encoding, wire};
+use mp_process::Task;
 use mp_process::routine::Routine;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::any::TypeId;
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::Instant;
 use std::{fmt, io};
 
 /// A result as it came from the worker; decoded where it is awaited, so that users' code cannot hurt the pool's owner.
@@ -22,31 +29,75 @@ pub(crate) struct Raw {
     pub(crate) handles: Vec<OwnedFd>,
 }
 
-/// Takes the one result of an item. Must not block, must not run users' code, must not panic.
-pub(crate) trait Sink: Send {
-    fn settle(self: Box<Self>, result: Result<Raw, TaskError>);
+/// Whether a task's result is still wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Wish {
+    Wanted,
+    /// Nobody waits for it any more: it need not start.
+    Unwanted,
+    /// It shall not start, and shall stop if it runs.
+    Cancelled,
+}
+
+/// A [`Wish`] that others change.
+#[derive(Debug, Default)]
+pub(crate) struct AtomicWish(AtomicU8);
+
+impl AtomicWish {
+    /// Only lowers what is wished for.
+    pub(crate) fn lower(&self, wish: Wish) {
+        self.0.fetch_max(wish as u8, Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> Wish {
+        match self.0.load(Relaxed) {
+            0 => Wish::Wanted,
+            1 => Wish::Unwanted,
+            _ => Wish::Cancelled,
+        }
+    }
+}
+
+/// Takes the results of items, each once. Must not block, must not run users' code, must not panic.
+pub(crate) trait Sink: Send + Sync {
+    fn settle(&self, index: usize, result: Result<Raw, TaskError>);
+
+    fn wish(&self) -> Wish {
+        Wish::Wanted
+    }
 }
 
 /// The duty to settle one item: done by [`settle`](Receipt::settle), or, whatever happens, when it is dropped. So every item
 /// is settled exactly once.
-pub(crate) struct Receipt(Option<Box<dyn Sink>>);
+pub(crate) struct Receipt {
+    sink: Option<Arc<dyn Sink>>,
+    index: usize,
+    /// Its room in a queue of limited length: given back when it is settled.
+    pub(crate) room: Option<Room>,
+}
 
 impl Receipt {
-    pub(crate) fn new(sink: impl Sink + 'static) -> Receipt {
-        Receipt(Some(Box::new(sink)))
+    pub(crate) fn new(sink: Arc<dyn Sink>, index: usize) -> Receipt {
+        Receipt { sink: Some(sink), index, room: None }
     }
 
     pub(crate) fn settle(mut self, result: Result<Raw, TaskError>) {
-        if let Some(sink) = self.0.take() {
-            sink.settle(result);
+        self.room = None;
+        if let Some(sink) = self.sink.take() {
+            sink.settle(self.index, result);
         }
+    }
+
+    pub(crate) fn wish(&self) -> Wish {
+        self.sink.as_ref().map_or(Wish::Unwanted, |sink| sink.wish())
     }
 }
 
 impl Drop for Receipt {
     fn drop(&mut self) {
-        if let Some(sink) = self.0.take() {
-            sink.settle(Err(TaskError::Cancelled));
+        self.room = None;
+        if let Some(sink) = self.sink.take() {
+            sink.settle(self.index, Err(TaskError::Cancelled));
         }
     }
 }
@@ -59,6 +110,8 @@ pub(crate) struct Item {
     /// Ends that move with the arguments: they are here until the item is sent for the first time.
     departing: Option<Handles>,
     pub(crate) receipt: Receipt,
+    /// How earlier attempts ended.
+    pub(crate) attempts: Vec<TaskError>,
 }
 
 impl Item {
@@ -76,7 +129,8 @@ impl Item {
         let own = (encoding != Encoding::POSTCARD).then(|| bytes.to_vec());
         let shared = handles.shared();
         let departing = (!handles.is_empty()).then_some(handles);
-        Ok(Item { encoding, bytes: own.unwrap_or(scratch), handles: shared, departing, receipt })
+        let bytes = own.unwrap_or(scratch);
+        Ok(Item { encoding, bytes, handles: shared, departing, receipt, attempts: Vec::new() })
     }
 
     /// It is at a worker: ends in its arguments have left this process.
@@ -93,37 +147,91 @@ impl fmt::Debug for Item {
     }
 }
 
-/// Says for several jobs that nobody wants their results any more.
-pub(crate) type Unwanted = Arc<AtomicBool>;
+/// A function, as a job names it: encoded once, and by its name for people.
+#[derive(Clone, Debug)]
+pub(crate) struct Function {
+    pub(crate) routine: Arc<[u8]>,
+    pub(crate) name: &'static str,
+}
+
+impl Function {
+    /// `None` when it lies in no loaded image.
+    pub(crate) fn of<F, Args>(function: F) -> Option<Function>
+    where
+        F: Task<Args>,
+        Args: DeserializeOwned + 'static,
+        F::Output: Serialize + 'static,
+    {
+        thread_local! {
+            /// The last one: most tasks are of the same function as those before.
+            static LAST: RefCell<Option<(TypeId, Arc<[u8]>)>> = const { RefCell::new(None) };
+        }
+        let id = TypeId::of::<(F, Args)>();
+        let name = std::any::type_name::<F>();
+        let known =
+            LAST.with_borrow(|last| last.as_ref().filter(|(last, _)| *last == id).map(|last| last.1.clone()));
+        if let Some(routine) = known {
+            return Some(Function { routine, name });
+        }
+        let mut scratch = Vec::new();
+        let routine = Routine::of::<F, Args>(function)?;
+        let routine: Arc<[u8]> = wire::encode(&routine, &mut scratch).ok()?.bytes.into();
+        LAST.set(Some((id, Arc::clone(&routine))));
+        Some(Function { routine, name })
+    }
+}
 
 /// Items for one function, run by one worker in order.
 #[derive(Debug)]
 pub(crate) struct Job {
-    pub(crate) routine: Routine,
-    pub(crate) timeout: Option<Duration>,
-    pub(crate) unwanted: Option<Unwanted>,
+    pub(crate) function: Function,
+    pub(crate) terms: Arc<Terms>,
+    /// When it was submitted, in nanoseconds of the monotonic clock.
+    pub(crate) born: u64,
+    /// Until when it must have started.
+    pub(crate) start_by: Option<Instant>,
     /// In the order in which they run.
     pub(crate) items: VecDeque<Item>,
 }
 
 impl Job {
-    pub(crate) fn is_unwanted(&self) -> bool {
-        self.unwanted.as_ref().is_some_and(|unwanted| unwanted.load(Relaxed))
+    pub(crate) fn new(function: Function, terms: Arc<Terms>, items: VecDeque<Item>) -> Job {
+        let start_by = terms.start_by();
+        Job { function, terms, born: control::now(), start_by, items }
     }
 
-    /// A job of its own with the items from number `at` on, if there are any.
-    pub(crate) fn split_off(&mut self, at: usize) -> Option<Job> {
-        let items = self.items.split_off(at.min(self.items.len()));
-        (!items.is_empty()).then(|| Job {
-            routine: self.routine.clone(),
-            timeout: self.timeout,
-            unwanted: self.unwanted.clone(),
-            items,
-        })
+    /// All items of a job come from one call, so what holds for the first holds for all.
+    pub(crate) fn wish(&self) -> Wish {
+        self.items.front().map_or(Wish::Unwanted, |item| item.receipt.wish())
     }
 
-    /// It can be sent to nobody: its first item gets the error, and the others the text of it.
-    pub(crate) fn fail(self, error: TaskError) {
+    /// Why it must not start any more, if so.
+    pub(crate) fn expired(&self, now: Instant) -> Option<TaskError> {
+        if self.terms.deadline.is_some_and(|deadline| deadline <= now) {
+            return Some(TaskError::DeadlinePassed);
+        }
+        self.start_by.filter(|until| *until <= now).map(|_| TaskError::QueueTimedOut)
+    }
+
+    /// Takes the items from `kept` on away, as a job of their own.
+    pub(crate) fn split_off(&mut self, kept: usize) -> Option<Job> {
+        let items = self.items.split_off(kept.min(self.items.len()));
+        (!items.is_empty()).then(|| self.with(items))
+    }
+
+    /// Other items on the same terms.
+    pub(crate) fn with(&self, items: VecDeque<Item>) -> Job {
+        let (function, terms) = (self.function.clone(), Arc::clone(&self.terms));
+        Job { function, terms, born: self.born, start_by: self.start_by, items }
+    }
+
+    /// Every item gets an error.
+    pub(crate) fn fail(self, error: impl Fn() -> TaskError) {
+        self.items.into_iter().for_each(|item| item.receipt.settle(Err(error())));
+    }
+
+    /// The first item gets the error itself, the others what it says.
+    pub(crate) fn fail_with(self, error: TaskError) {
         let text = error.to_string();
         let mut error = Some(error);
         for item in self.items {
@@ -135,13 +243,13 @@ impl Job {
     /// The record's bytes: where it stands in the worker's control block, the function, and the arguments of each item.
     pub(crate) fn encode(&self, entry: usize, generation: u16, out: &mut Vec<u8>) -> Result<(), TaskError> {
         out.clear();
-        let mut scratch = Vec::new();
-        let routine = wire::encode(&self.routine, &mut scratch).map_err(TaskError::Encode)?;
-        out.extend([entry.to_le_bytes()[0], 0]); // below 64
+        let routine = &*self.function.routine;
+        let attempts = self.items.front().map_or(0, |item| item.attempts.len());
+        out.extend([entry.to_le_bytes()[0], u8::try_from(attempts).unwrap_or(u8::MAX)]); // entries are below 64
         out.extend(generation.to_ne_bytes());
         out.extend(length(self.items.len())?);
-        out.extend(length(routine.bytes.len())?);
-        out.extend(routine.bytes);
+        out.extend(length(routine.len())?);
+        out.extend(routine);
         for item in &self.items {
             let handles = u16::try_from(item.handles.len()).map_err(|_| too_long())?;
             out.extend([item.encoding.0, 0]);
@@ -168,6 +276,8 @@ fn too_long() -> TaskError {
 #[derive(Debug)]
 pub(crate) struct Received<'a> {
     pub(crate) entry: u8,
+    /// How often it was tried before.
+    pub(crate) attempt: u8,
     pub(crate) generation: u16,
     pub(crate) count: u32,
     pub(crate) routine: &'a [u8],
@@ -185,12 +295,13 @@ pub(crate) struct Args<'a> {
 impl<'a> Received<'a> {
     /// `None` for bytes that are no job: then the line is broken.
     pub(crate) fn parse(bytes: &'a [u8]) -> Option<Received<'a>> {
-        let ([entry, _, g0, g1], rest) = bytes.split_first_chunk()?;
+        let ([entry, attempt, g0, g1], rest) = bytes.split_first_chunk()?;
         let (count, rest) = rest.split_first_chunk()?;
         let (length, rest) = rest.split_first_chunk()?;
         let (routine, rest) = rest.split_at_checked(u32::from_ne_bytes(*length) as usize)?;
         let generation = u16::from_ne_bytes([*g0, *g1]);
-        Some(Received { entry: *entry, generation, count: u32::from_ne_bytes(*count), routine, rest })
+        let (entry, attempt) = (*entry, *attempt);
+        Some(Received { entry, attempt, generation, count: u32::from_ne_bytes(*count), routine, rest })
     }
 
     /// The next item's arguments.

@@ -98,30 +98,50 @@
 #![forbid(unsafe_code)]
 
 mod async_result;
+mod book;
 mod builder;
+mod callbacks;
+mod completed;
+mod context;
 mod control;
 mod error;
+mod imap;
 mod inbox;
 mod job;
+mod keeper;
 mod line;
 mod map;
+mod observe;
+mod output;
 mod owner;
 mod pool;
+mod posts;
+mod queue;
+mod retry;
+mod room;
 mod seat;
-mod stderr;
+mod stats;
+mod task;
+mod terms;
+mod trace;
 mod worker;
 
 pub use async_result::AsyncResult;
 pub use builder::Builder;
-pub use error::{Cause, PoolError, TaskError};
-pub use map::Imap;
+pub use completed::{AsCompleted, as_completed};
+pub use context::{attempt, cancelled, set_state, with_state, worker_index};
+pub use error::{Cause, PoolError, Reason, Report, TaskError};
+pub use imap::{Imap, NotYet};
 #[doc(hidden)]
 pub use mp_process::init_before_main;
 pub use mp_process::{
-    DecodeError, EncodeError, ExitStatus, Panic, RemoteError, SpawnError, Task, cpu_count,
-    enable_test_support, init,
+    DecodeError, EncodeError, ExitStatus, Limit, Panic, RemoteError, Resource, SpawnError, StartMethod, Task,
+    cpu_count, enable_test_support, init,
 };
-pub use pool::{NotClosed, Pool, TaskOptions};
+pub use pool::{NotClosed, Pool, Summary};
+pub use retry::Retry;
+pub use stats::{Histogram, Stats};
+pub use task::{Full, TaskOptions};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -18,7 +18,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 
 const FORMAT: Format = Format::plain(*b"POOL", 1);
-const CONTROL: usize = 2 * Table::Short.fixed();
+/// Where the control block is in the line's memory, behind the header.
+pub(crate) const CONTROL: usize = 2 * Table::Short.fixed();
 const FIXED: usize = CONTROL + control::SIZE;
 
 /// One side's view of the line.
@@ -84,6 +85,11 @@ impl Line {
             spin: Spin::default(),
             refused: None,
         }
+    }
+
+    /// The memory of the control block, and of everything else.
+    pub(crate) fn memory(&self) -> &Growable {
+        &self.memory
     }
 
     pub(crate) fn control(&self) -> Control<'_> {
@@ -264,6 +270,18 @@ struct Memory(Growable);
 impl<'de> Deserialize<'de> for Memory {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Memory, D::Error> {
         Growable::deserialize_as(deserializer, FORMAT, FIXED).map(Memory)
+    }
+}
+
+impl Line {
+    /// The bell, for a poll that outlives a borrow of the line.
+    pub(crate) fn socket(&self) -> &Arc<OwnedFd> {
+        &self.socket
+    }
+
+    /// The core on which the other side last wrote; [`u32::MAX`] where unknown.
+    pub(crate) fn peer_core(&self) -> u32 {
+        self.back.writer_core().load(Relaxed).wrapping_sub(1)
     }
 }
 

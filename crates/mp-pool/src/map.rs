@@ -1,16 +1,17 @@
 //! Many tasks of one function: `map` and its kin.
 
-use crate::async_result::decode;
+use crate::async_result::{AsyncResult, Payload, Slot, decode};
+use crate::callbacks::ToCallback;
 use crate::error::TaskError;
-use crate::job::{Item, Job, Raw, Receipt, Sink, Unwanted};
-use crate::pool::{Options, Pool};
-use mp_process::{Task, routine::Routine};
+use crate::job::{AtomicWish, Function, Item, Raw, Receipt, Sink, Wish};
+use crate::pool::Pool;
+use crate::task::TaskOptions;
+use mp_core::Deadline;
+use mp_process::Task;
 use serde::{Serialize, de::DeserializeOwned};
-use std::collections::{BTreeMap, VecDeque};
-use std::fmt;
-use std::marker::PhantomData;
-use std::sync::Arc;
+use std::collections::VecDeque;
 use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// So many chunks for each worker, so that the last ones end at about the same time.
 const CHUNKS: usize = 4;
@@ -20,21 +21,48 @@ const LONGEST: usize = 4096;
 const HEAVIEST: usize = 64 << 10;
 /// The most handles in a chunk of several items: the kernel keeps only so many in flight.
 const MOST_HANDLES: usize = 64;
-/// So many items for each worker are on their way in a lazy stream.
-const WINDOW: usize = 4;
 
-type Numbered = (usize, Result<Raw, TaskError>);
+pub(crate) type Numbered = (usize, Result<Raw, TaskError>);
 
-/// What came in before its turn.
-type Early = BTreeMap<usize, Result<Raw, TaskError>>;
+/// Sends each item's result with its number to who waits for them.
+pub(crate) struct ToStream {
+    sender: Sender<Numbered>,
+    wish: AtomicWish,
+}
+
+impl ToStream {
+    pub(crate) fn new() -> (Arc<ToStream>, Receiver<Numbered>) {
+        let (sender, receiver) = mpsc::channel();
+        (Arc::new(ToStream { sender, wish: AtomicWish::default() }), receiver)
+    }
+
+    /// Nobody waits any more.
+    pub(crate) fn forget(&self, pool: &Pool) {
+        self.wish.lower(Wish::Unwanted);
+        pool.shared().tell(|inbox| inbox.unwanted = true);
+    }
+}
+
+impl Sink for ToStream {
+    fn settle(&self, index: usize, result: Result<Raw, TaskError>) {
+        // Nobody there: the stream was dropped, and the result is not wanted.
+        let _ = self.sender.send((index, result));
+    }
+
+    fn wish(&self) -> Wish {
+        self.wish.get()
+    }
+}
 
 /// Results of many items as they come in. What has not started when it is dropped is cancelled.
 struct Results<'a> {
     pool: &'a Pool,
-    unwanted: Unwanted,
+    sink: Arc<ToStream>,
     receiver: Receiver<Numbered>,
     /// How many have not come in.
     missing: usize,
+    #[cfg(feature = "indicatif")]
+    progress: Option<indicatif::ProgressBar>,
 }
 
 impl Results<'_> {
@@ -42,9 +70,11 @@ impl Results<'_> {
         if self.missing == 0 {
             return None;
         }
-        // Every item settles exactly once, so all senders are gone only after all results came in.
+        // Every item settles exactly once: there is always one to come.
         let next = self.receiver.recv().ok();
         self.missing = if next.is_some() { self.missing - 1 } else { 0 };
+        #[cfg(feature = "indicatif")]
+        self.progress.iter().for_each(|bar| bar.inc(1));
         next
     }
 }
@@ -52,53 +82,133 @@ impl Results<'_> {
 impl Drop for Results<'_> {
     fn drop(&mut self) {
         if self.missing > 0 {
-            self.pool.forget(&self.unwanted);
+            self.sink.forget(self.pool);
         }
     }
 }
 
-/// Sends an item's result with its number.
-struct ToStream(usize, Sender<Numbered>);
+/// Where the whole of a map goes.
+enum Whole {
+    Slot(Arc<Slot>),
+    Callback(ToCallback<Vec<Raw>>, AtomicWish),
+}
 
-impl Sink for ToStream {
-    fn settle(self: Box<Self>, result: Result<Raw, TaskError>) {
-        // Nobody there: the stream was dropped, and the result is not wanted.
-        let _ = self.1.send((self.0, result));
+impl Whole {
+    fn fill(&self, result: Result<Vec<Raw>, TaskError>) {
+        match self {
+            Whole::Slot(slot) => slot.fill(result.map(Payload::Many)),
+            Whole::Callback(callback, _) => callback.fill(result),
+        }
+    }
+
+    fn forget(&self) {
+        match self {
+            Whole::Slot(slot) => slot.lower(Wish::Unwanted),
+            Whole::Callback(_, wish) => wish.lower(Wish::Unwanted),
+        }
     }
 }
 
-impl Pool {
-    /// Calls `function` with each of `items`, in chunks; gives what it returned, in order.
+/// Gathers the results of a map that nobody waits for; the first error ends it.
+struct Gather {
+    whole: Whole,
+    found: Mutex<Found>,
+}
+
+#[derive(Default)]
+struct Found {
+    raws: Vec<Option<Raw>>,
+    missing: usize,
+    over: bool,
+}
+
+impl Gather {
+    fn new(whole: Whole) -> Arc<Gather> {
+        // One more than items, until their number is known.
+        let found = Found { missing: 1, ..Found::default() };
+        Arc::new(Gather { whole, found: Mutex::new(found) })
+    }
+
+    /// So many items will come.
+    fn expect(&self, items: usize) {
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        found.missing += items;
+        found.raws.resize_with(items, || None);
+        drop(found);
+        self.came(|_| {});
+    }
+
+    /// One thing less is missing.
+    fn came(&self, enter: impl FnOnce(&mut Found)) {
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        enter(&mut found);
+        found.missing -= 1;
+        if found.missing > 0 || found.over {
+            return;
+        }
+        found.over = true;
+        let raws = std::mem::take(&mut found.raws);
+        drop(found);
+        self.whole.fill(Ok(raws.into_iter().flatten().collect()));
+    }
+
+    fn failed(&self, error: TaskError) {
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        found.missing -= 1;
+        let first = !std::mem::replace(&mut found.over, true);
+        let raws = std::mem::take(&mut found.raws);
+        drop(found);
+        drop(raws);
+        if first {
+            self.whole.fill(Err(error));
+            self.whole.forget();
+        }
+    }
+}
+
+impl Sink for Gather {
+    fn settle(&self, index: usize, result: Result<Raw, TaskError>) {
+        match result {
+            Ok(raw) => self.came(|found| {
+                if let Some(place) = found.raws.get_mut(index) {
+                    *place = Some(raw);
+                }
+            }),
+            Err(error) => self.failed(error),
+        }
+    }
+
+    fn wish(&self) -> Wish {
+        match &self.whole {
+            Whole::Slot(slot) => slot.wish(),
+            Whole::Callback(_, wish) => wish.get(),
+        }
+    }
+}
+
+impl<'a, F> TaskOptions<'a, F> {
+    /// As [`Pool::map`].
     ///
     /// # Errors
     ///
-    /// The first error that comes in. Items that have not started by then are cancelled, those that run run on; see
-    /// [`try_map`](Pool::try_map).
-    pub fn map<F, T>(
-        &self,
-        function: F,
-        items: impl IntoIterator<Item = T>,
-    ) -> Result<Vec<F::Output>, TaskError>
+    /// As [`Pool::map`].
+    pub fn map<T>(self, items: impl IntoIterator<Item = T>) -> Result<Vec<F::Output>, TaskError>
     where
         F: Task<(T,)>,
         T: Serialize + DeserializeOwned + 'static,
         F::Output: Serialize + DeserializeOwned + 'static,
     {
-        self.starmap(function, items.into_iter().map(|item| (item,)))
+        self.starmap(items.into_iter().map(|item| (item,)))
     }
 
-    /// As [`map`](Pool::map), with a result of its own for each item.
-    pub fn try_map<F, T>(
-        &self,
-        function: F,
-        items: impl IntoIterator<Item = T>,
-    ) -> Vec<Result<F::Output, TaskError>>
+    /// As [`Pool::try_map`].
+    pub fn try_map<T>(self, items: impl IntoIterator<Item = T>) -> Vec<Result<F::Output, TaskError>>
     where
         F: Task<(T,)>,
         T: Serialize + DeserializeOwned + 'static,
         F::Output: Serialize + DeserializeOwned + 'static,
     {
-        let mut results = self.send_all(function, items.into_iter().map(|item| (item,)));
+        let mut results = self.send_all(items.into_iter().map(|item| (item,)));
         let mut found: Vec<Option<Result<F::Output, TaskError>>> =
             (0..results.missing).map(|_| None).collect();
         while let Some((index, result)) = results.next() {
@@ -107,22 +217,18 @@ impl Pool {
         found.into_iter().map(|result| result.unwrap_or(Err(TaskError::Cancelled))).collect()
     }
 
-    /// As [`map`](Pool::map), where each item is the whole tuple of arguments.
+    /// As [`Pool::starmap`].
     ///
     /// # Errors
     ///
-    /// As [`map`](Pool::map).
-    pub fn starmap<F, Args>(
-        &self,
-        function: F,
-        items: impl IntoIterator<Item = Args>,
-    ) -> Result<Vec<F::Output>, TaskError>
+    /// As [`Pool::map`].
+    pub fn starmap<Args>(self, items: impl IntoIterator<Item = Args>) -> Result<Vec<F::Output>, TaskError>
     where
         F: Task<Args>,
         Args: Serialize + DeserializeOwned + 'static,
         F::Output: Serialize + DeserializeOwned + 'static,
     {
-        let mut results = self.send_all(function, items);
+        let mut results = self.send_all(items);
         let mut found: Vec<Option<F::Output>> = (0..results.missing).map(|_| None).collect();
         while let Some((index, result)) = results.next() {
             found[index] = Some(decode(result)?);
@@ -130,62 +236,119 @@ impl Pool {
         found.into_iter().map(|value| value.ok_or(TaskError::Cancelled)).collect()
     }
 
-    /// Calls `function` with each of `items`; gives what it returned as it comes in, in any order.
-    ///
-    /// Items are taken from the iterator only as results are asked for, a few for each worker ahead: an endless iterator runs in flat
-    /// memory.
-    pub fn imap_unordered<F, T, I>(&self, function: F, items: I) -> Imap<'_, F, I::IntoIter, T>
+    /// As [`Pool::map_async`].
+    pub fn map_async<T>(self, items: impl IntoIterator<Item = T>) -> AsyncResult<Vec<F::Output>>
     where
         F: Task<(T,)>,
-        I: IntoIterator<Item = T>,
         T: Serialize + DeserializeOwned + 'static,
         F::Output: Serialize + DeserializeOwned + 'static,
     {
-        Imap::new(self, function, items.into_iter(), false)
+        self.starmap_async(items.into_iter().map(|item| (item,)))
     }
 
-    /// As [`imap_unordered`](Pool::imap_unordered), in the order of the items.
-    pub fn imap<F, T, I>(&self, function: F, items: I) -> Imap<'_, F, I::IntoIter, T>
-    where
-        F: Task<(T,)>,
-        I: IntoIterator<Item = T>,
-        T: Serialize + DeserializeOwned + 'static,
-        F::Output: Serialize + DeserializeOwned + 'static,
-    {
-        Imap::new(self, function, items.into_iter(), true)
-    }
-
-    /// Submits all `items` in chunks.
-    fn send_all<F, Args>(&self, function: F, items: impl IntoIterator<Item = Args>) -> Results<'_>
+    /// As [`Pool::starmap_async`].
+    pub fn starmap_async<Args>(self, items: impl IntoIterator<Item = Args>) -> AsyncResult<Vec<F::Output>>
     where
         F: Task<Args>,
         Args: Serialize + DeserializeOwned + 'static,
         F::Output: Serialize + DeserializeOwned + 'static,
     {
-        let (sender, receiver) = mpsc::channel();
-        let mut results = Results { pool: self, unwanted: Unwanted::default(), receiver, missing: 0 };
-        let routine = Routine::of::<F, Args>(function);
-        let mut ready = VecDeque::new();
-        for args in items {
-            let receipt = Receipt::new(ToStream(results.missing, sender.clone()));
-            results.missing += 1;
-            match Item::new(&args, receipt) {
-                Ok(item) => ready.push_back(item),
-                Err((error, receipt)) => receipt.settle(Err(TaskError::Encode(error))),
+        let slot = Slot::new(Arc::clone(self.pool.shared()));
+        let gather = Gather::new(Whole::Slot(Arc::clone(&slot)));
+        let sink = Arc::clone(&gather);
+        self.submit_all(items, move || Arc::clone(&sink) as Arc<dyn Sink>, |count| gather.expect(count));
+        AsyncResult::many(slot)
+    }
+
+    /// As [`map_async`](TaskOptions::map_async), and calls back once with all results, or with the first error; see
+    /// [`Pool::apply_async_with`].
+    pub fn map_async_with<T>(
+        self,
+        items: impl IntoIterator<Item = T>,
+        callback: impl FnOnce(Vec<F::Output>) + Send + 'static,
+        error_callback: impl FnOnce(TaskError) + Send + 'static,
+    ) where
+        F: Task<(T,)>,
+        T: Serialize + DeserializeOwned + 'static,
+        F::Output: Serialize + DeserializeOwned + 'static,
+    {
+        let call = move |result: Result<Vec<Raw>, TaskError>| {
+            let decoded = result.and_then(|raws| raws.into_iter().map(|raw| decode(Ok(raw))).collect());
+            match decoded {
+                Ok(values) => callback(values),
+                Err(error) => error_callback(error),
             }
-        }
-        let Some(routine) = routine else {
-            ready.into_iter().for_each(|item| item.receipt.settle(Err(TaskError::UnknownFunction)));
-            return results;
         };
-        let chunk = ready.len().div_ceil(self.workers() * CHUNKS).clamp(1, LONGEST);
+        let callback = ToCallback::new(self.pool.callbacks().runner(), call);
+        let gather = Gather::new(Whole::Callback(callback, AtomicWish::default()));
+        let sink = Arc::clone(&gather);
+        let items = items.into_iter().map(|item| (item,));
+        self.submit_all(items, move || Arc::clone(&sink) as Arc<dyn Sink>, |count| gather.expect(count));
+    }
+
+    fn send_all<Args>(self, items: impl IntoIterator<Item = Args>) -> Results<'a>
+    where
+        F: Task<Args>,
+        Args: Serialize + DeserializeOwned + 'static,
+        F::Output: Serialize + DeserializeOwned + 'static,
+    {
+        let (sink, receiver) = ToStream::new();
+        let pool = self.pool;
+        #[cfg(feature = "indicatif")]
+        let progress = self.progress.clone();
+        let to = Arc::clone(&sink);
+        // An iterator that panics leaves nothing behind.
+        let mut results = Results {
+            pool,
+            sink,
+            receiver,
+            missing: usize::MAX,
+            #[cfg(feature = "indicatif")]
+            progress,
+        };
+        results.missing = self.submit_all(items, move || Arc::clone(&to) as Arc<dyn Sink>, |_| {});
+        #[cfg(feature = "indicatif")]
+        results.progress.iter().for_each(|bar| bar.set_length(results.missing as u64));
+        results
+    }
+
+    /// Submits all `items` in chunks; returns how many there are, after having said so.
+    fn submit_all<Args>(
+        self,
+        items: impl IntoIterator<Item = Args>,
+        sink: impl Fn() -> Arc<dyn Sink>,
+        say: impl FnOnce(usize),
+    ) -> usize
+    where
+        F: Task<Args>,
+        Args: Serialize + DeserializeOwned + 'static,
+        F::Output: Serialize + DeserializeOwned + 'static,
+    {
+        let mut ready = VecDeque::new();
+        let mut count = 0;
+        let mut failed = Vec::new();
+        for args in items {
+            match Item::new(&args, Receipt::new(sink(), count)) {
+                Ok(item) => ready.push_back(item),
+                Err((error, receipt)) => failed.push((receipt, TaskError::Encode(error))),
+            }
+            count += 1;
+        }
+        say(count);
+        failed.into_iter().for_each(|(receipt, error)| receipt.settle(Err(error)));
+        let Some(function) = Function::of::<F, Args>(self.function) else {
+            ready.into_iter().for_each(|item| item.receipt.settle(Err(TaskError::UnknownFunction)));
+            return count;
+        };
+        let automatic = || ready.len().div_ceil(self.pool.workers() * CHUNKS).clamp(1, LONGEST);
+        let chunk = self.chunk.unwrap_or_else(automatic).min(crate::control::MOST_ITEMS as usize);
         while !ready.is_empty() {
             let length = chunk_length(&ready, chunk);
-            let items = ready.drain(..length).collect();
-            let (routine, unwanted) = (routine.clone(), Some(Arc::clone(&results.unwanted)));
-            self.submit(Job { routine, timeout: self.default_timeout(), unwanted, items });
+            let items: VecDeque<Item> = ready.drain(..length).collect();
+            // Without a limit on time it takes what it needs.
+            let _ = self.send(function.clone(), items, Deadline::NEVER);
         }
-        results
+        count
     }
 }
 
@@ -198,100 +361,4 @@ fn chunk_length(items: &VecDeque<Item>, most: usize) -> usize {
         bytes <= HEAVIEST && handles <= MOST_HANDLES
     };
     items.iter().take(most).take_while(fits).count().max(1)
-}
-
-/// Results of [`Pool::imap`] or [`Pool::imap_unordered`], as they come in.
-///
-/// Dropping it cancels what has not started.
-#[must_use = "nothing is computed unless results are asked for"]
-pub struct Imap<'a, F, I, T> {
-    pool: &'a Pool,
-    function: F,
-    items: std::iter::Fuse<I>,
-    sender: Sender<Numbered>,
-    receiver: Receiver<Numbered>,
-    unwanted: Unwanted,
-    submitted: usize,
-    received: usize,
-    /// In order: the number that comes next, and what came before its turn.
-    in_order: Option<(usize, Early)>,
-    item: PhantomData<fn(T)>,
-}
-
-impl<'a, F, I: Iterator, T> Imap<'a, F, I, T> {
-    fn new(pool: &'a Pool, function: F, items: I, in_order: bool) -> Imap<'a, F, I, T> {
-        let (sender, receiver) = mpsc::channel();
-        Imap {
-            pool,
-            function,
-            items: items.fuse(),
-            sender,
-            receiver,
-            unwanted: Unwanted::default(),
-            submitted: 0,
-            received: 0,
-            in_order: in_order.then(|| (0, BTreeMap::new())),
-            item: PhantomData,
-        }
-    }
-
-    /// How many items may be on their way or waiting for their turn.
-    fn window(&self) -> usize {
-        self.pool.workers() * WINDOW
-    }
-}
-
-impl<F, I, T> Iterator for Imap<'_, F, I, T>
-where
-    F: Task<(T,)>,
-    I: Iterator<Item = T>,
-    T: Serialize + DeserializeOwned + 'static,
-    F::Output: Serialize + DeserializeOwned + 'static,
-{
-    type Item = Result<F::Output, TaskError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            let early = self.in_order.as_ref().map_or(0, |(_, early)| early.len());
-            while self.submitted - self.received + early < self.window() {
-                let Some(item) = self.items.next() else { break };
-                let receipt = Receipt::new(ToStream(self.submitted, self.sender.clone()));
-                self.submitted += 1;
-                let unwanted = Some(Arc::clone(&self.unwanted));
-                let options = Options { timeout: self.pool.default_timeout(), unwanted };
-                self.pool.submit_one::<F, (T,)>(self.function, &(item,), options, receipt);
-            }
-            if let Some((next, early)) = &mut self.in_order
-                && let Some(result) = early.remove(next)
-            {
-                *next += 1;
-                return Some(decode(result));
-            }
-            if self.received == self.submitted {
-                return None;
-            }
-            // Every item settles exactly once, and this end holds a sender: there is always something to come.
-            let (index, result) = self.receiver.recv().ok()?;
-            self.received += 1;
-            match &mut self.in_order {
-                None => return Some(decode(result)),
-                Some((_, early)) => drop(early.insert(index, result)),
-            }
-        }
-    }
-}
-
-impl<F, I, T> Drop for Imap<'_, F, I, T> {
-    fn drop(&mut self) {
-        if self.received < self.submitted {
-            self.pool.forget(&self.unwanted);
-        }
-    }
-}
-
-impl<F, I, T> fmt::Debug for Imap<'_, F, I, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut out = f.debug_struct("Imap");
-        out.field("submitted", &self.submitted).field("received", &self.received).finish_non_exhaustive()
-    }
 }

@@ -1,31 +1,33 @@
 //! The pool as its users see it.
 
-use crate::async_result::{AsyncResult, decode};
+use crate::async_result::AsyncResult;
+use crate::book::Book;
 use crate::builder::Builder;
+use crate::callbacks::Callbacks;
 use crate::error::{PoolError, TaskError};
+use crate::imap::Imap;
 use crate::inbox::Shared;
-use crate::job::{Item, Job, Raw, Receipt, Sink, Unwanted};
+use crate::job::{Function, Item, Job, Receipt, Sink};
+use crate::keeper;
+use crate::map::ToStream;
+use crate::observe::Observer;
 use crate::owner::Owner;
-use crate::seat::{Recipe, Seat};
-use mp_process::{Task, routine::Routine};
+use crate::posts::{Staff, first_posts};
+use crate::room::{Most, Rooms};
+use crate::seat::Recipe;
+use crate::stats::Stats;
+use crate::task::TaskOptions;
+use crate::terms::{Place, Terms};
+use mp_process::Task;
 use serde::{Serialize, de::DeserializeOwned};
-use std::panic::{self, AssertUnwindSafe, RefUnwindSafe, UnwindSafe};
+use std::os::fd::OwnedFd;
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::mpsc::{self, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 use std::{error, fmt, io};
-
-/// What a job is submitted with, beside function and arguments.
-#[derive(Debug, Default)]
-pub(crate) struct Options {
-    pub(crate) timeout: Option<Duration>,
-    pub(crate) unwanted: Option<Unwanted>,
-}
-
-/// A callback, ready to run.
-type Callback = Box<dyn FnOnce() + Send>;
 
 /// A pool of worker processes.
 ///
@@ -41,15 +43,16 @@ type Callback = Box<dyn FnOnce() + Send>;
 /// | allocates past the memory limit | [`TaskError::WorkerDied`] with [`Cause::Memory`](crate::Cause::Memory) |
 /// | had not started when its worker died | its result: it ran elsewhere |
 ///
-/// A task that has started is never run again. Dropping the pool terminates it, as the end of Python's `with` block does.
+/// A task that has started is never run again, unless it is to be [retried](TaskOptions::retry). Dropping the pool terminates it, as the end of Python's `with` block does.
 #[doc(alias = "multiprocessing.Pool")]
 #[doc(alias = "ProcessPoolExecutor")]
 pub struct Pool {
     shared: Arc<Shared>,
-    workers: usize,
-    task_timeout: Option<Duration>,
-    owner: Option<JoinHandle<()>>,
-    callbacks: Mutex<Option<(Sender<Callback>, JoinHandle<()>)>>,
+    workers: AtomicUsize,
+    terms: Arc<Terms>,
+    keeper: Option<JoinHandle<()>>,
+    callbacks: Callbacks,
+    events: Option<JoinHandle<()>>,
 }
 
 /// A panic elsewhere leaves the pool whole: its state is its owner's alone.
@@ -58,6 +61,29 @@ impl RefUnwindSafe for Pool {}
 
 /// The pool takes tasks still: close or terminate it before joining. It comes back in this error.
 pub struct NotClosed(pub Pool);
+
+/// How a pool ended; what [`Pool::join`] returns.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Summary {
+    /// Tasks that ended in an error that nobody has read: their [`AsyncResult`] was dropped. Those that were cancelled do not count.
+    pub unread_errors: u64,
+    /// What the pool did, with no workers left.
+    pub stats: Stats,
+}
+
+/// Everything a pool is started with.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) workers: usize,
+    pub(crate) recipe: Recipe,
+    pub(crate) staff: Staff,
+    pub(crate) terms: Terms,
+    pub(crate) most: Option<Most>,
+    pub(crate) trace: Option<PathBuf>,
+    pub(crate) interrupts: Option<OwnedFd>,
+    pub(crate) inline: bool,
+}
 
 impl Pool {
     /// Makes a pool of `workers` processes.
@@ -74,22 +100,68 @@ impl Pool {
         Builder::default()
     }
 
-    pub(crate) fn start(
-        workers: usize,
-        recipe: Recipe,
-        task_timeout: Option<Duration>,
-    ) -> Result<Pool, PoolError> {
-        let shared = Arc::new(Shared::new()?);
-        let seats = (0..workers).map(|_| Seat::start(&recipe)).collect::<Result<Vec<_>, _>>()?;
-        let owner = Owner::new(Arc::clone(&shared), recipe, seats);
-        let owner = thread::Builder::new().name("mp-pool".into()).spawn(move || owner.run())?;
-        Ok(Pool { shared, workers, task_timeout, owner: Some(owner), callbacks: Mutex::new(None) })
+    pub(crate) fn start(plan: Plan) -> Result<Pool, PoolError> {
+        let Plan { workers, recipe, staff, terms, most, trace, interrupts, inline } = plan;
+        let (observer, events) = Observer::new(trace.as_deref())?.unzip();
+        let shared = Arc::new(Shared::new(observer.clone(), most.map(Rooms::new), inline)?);
+        let mut keeper = None;
+        if !inline {
+            let book = Book::new(observer);
+            let posts = first_posts(&recipe, workers, staff.least, &book)?;
+            *shared.owner() = Some(Owner::new(Arc::clone(&shared), recipe, staff, posts, book));
+            let own = Arc::clone(&shared);
+            let run = move || keeper::run(&own, interrupts);
+            keeper = match thread::Builder::new().name("mp-pool".into()).spawn(run) {
+                Ok(keeper) => Some(keeper),
+                Err(error) => {
+                    // The owner and what is shared hold each other.
+                    let owner = shared.owner().take();
+                    drop(owner);
+                    return Err(error.into());
+                }
+            };
+        }
+        let (workers, terms) = (AtomicUsize::new(workers), Arc::new(terms));
+        Ok(Pool { shared, workers, terms, keeper, callbacks: Callbacks::default(), events })
     }
 
-    /// How many workers it has.
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    pub(crate) fn terms(&self) -> &Arc<Terms> {
+        &self.terms
+    }
+
+    pub(crate) fn callbacks(&self) -> &Callbacks {
+        &self.callbacks
+    }
+
+    /// How many workers it has, or may have when it has less for want of work.
     #[must_use]
     pub fn workers(&self) -> usize {
-        self.workers
+        self.workers.load(Relaxed)
+    }
+
+    /// From now on it has `workers` workers. New ones start at once; of those that are too many, what runs runs to its end, and what
+    /// waits there goes to others. Does not wait.
+    ///
+    /// # Errors
+    ///
+    /// [`PoolError::NoWorkers`] for zero.
+    pub fn resize(&self, workers: usize) -> Result<(), PoolError> {
+        if workers == 0 {
+            return Err(PoolError::NoWorkers);
+        }
+        self.workers.store(workers, Relaxed);
+        self.shared.tell(|inbox| inbox.resize = Some(workers));
+        Ok(())
+    }
+
+    /// Counts and times up to now.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.shared.stats()
     }
 
     /// Why it broke, if it did: workers that could not be started, an initializer that failed again and again.
@@ -98,9 +170,9 @@ impl Pool {
         self.shared.inbox().broken.clone()
     }
 
-    /// Options for one task: a time-out of its own.
+    /// Options for one task, or for one map: time-outs, tries, priority, key, and more.
     pub fn task<F>(&self, function: F) -> TaskOptions<'_, F> {
-        TaskOptions { pool: self, function, timeout: self.task_timeout }
+        TaskOptions::new(self, function)
     }
 
     /// Runs `function` with `args` in a worker and waits for its result.
@@ -114,10 +186,11 @@ impl Pool {
         Args: Serialize + DeserializeOwned + 'static,
         F::Output: Serialize + DeserializeOwned + 'static,
     {
-        self.apply_async(function, args).get()
+        self.task(function).apply(args)
     }
 
-    /// Has `function` run with `args` in a worker. Does not wait; whatever fails is in the result.
+    /// Has `function` run with `args` in a worker. Does not wait, unless the pool's queue is [limited](Builder::queue_limit) and full;
+    /// whatever fails is in the result.
     #[doc(alias = "submit")]
     pub fn apply_async<F, Args>(&self, function: F, args: Args) -> AsyncResult<F::Output>
     where
@@ -141,79 +214,164 @@ impl Pool {
         Args: Serialize + DeserializeOwned + 'static,
         F::Output: Serialize + DeserializeOwned + 'static,
     {
-        let call = move |result| match decode::<F::Output>(result) {
-            Ok(value) => callback(value),
-            Err(error) => error_callback(error),
-        };
-        let sink = ToCallback { runner: self.callback_runner(), call: Box::new(call) };
-        let options = Options { timeout: self.task_timeout, unwanted: None };
-        self.submit_one::<F, Args>(function, &args, options, Receipt::new(sink));
+        self.task(function).apply_async_with(args, callback, error_callback);
     }
 
-    pub(crate) fn submit_one<F, Args>(&self, function: F, args: &Args, options: Options, receipt: Receipt)
+    /// Calls `function` with each of `items`, in chunks; gives what it returned, in order.
+    ///
+    /// # Errors
+    ///
+    /// The first error that comes in. Items that have not started by then are cancelled, those that run run on; see
+    /// [`try_map`](Pool::try_map).
+    pub fn map<F, T>(
+        &self,
+        function: F,
+        items: impl IntoIterator<Item = T>,
+    ) -> Result<Vec<F::Output>, TaskError>
+    where
+        F: Task<(T,)>,
+        T: Serialize + DeserializeOwned + 'static,
+        F::Output: Serialize + DeserializeOwned + 'static,
+    {
+        self.task(function).map(items)
+    }
+
+    /// As [`map`](Pool::map), with a result of its own for each item.
+    pub fn try_map<F, T>(
+        &self,
+        function: F,
+        items: impl IntoIterator<Item = T>,
+    ) -> Vec<Result<F::Output, TaskError>>
+    where
+        F: Task<(T,)>,
+        T: Serialize + DeserializeOwned + 'static,
+        F::Output: Serialize + DeserializeOwned + 'static,
+    {
+        self.task(function).try_map(items)
+    }
+
+    /// As [`map`](Pool::map), where each item is the whole tuple of arguments.
+    ///
+    /// # Errors
+    ///
+    /// As [`map`](Pool::map).
+    pub fn starmap<F, Args>(
+        &self,
+        function: F,
+        items: impl IntoIterator<Item = Args>,
+    ) -> Result<Vec<F::Output>, TaskError>
     where
         F: Task<Args>,
         Args: Serialize + DeserializeOwned + 'static,
         F::Output: Serialize + DeserializeOwned + 'static,
     {
-        let Some(routine) = Routine::of::<F, Args>(function) else {
-            return receipt.settle(Err(TaskError::UnknownFunction));
-        };
-        let Options { timeout, unwanted } = options;
-        match Item::new(args, receipt) {
-            Ok(item) => self.submit(Job { routine, timeout, unwanted, items: [item].into() }),
-            Err((error, receipt)) => receipt.settle(Err(TaskError::Encode(error))),
-        }
+        self.task(function).starmap(items)
     }
 
-    /// Queues a job; when the pool takes none any more, its items say so.
-    pub(crate) fn submit(&self, job: Job) {
-        self.shared.submit(job);
+    /// As [`map`](Pool::map), but does not wait. All `items` are taken at once. Cancelling the result cancels all that is not done.
+    pub fn map_async<F, T>(
+        &self,
+        function: F,
+        items: impl IntoIterator<Item = T>,
+    ) -> AsyncResult<Vec<F::Output>>
+    where
+        F: Task<(T,)>,
+        T: Serialize + DeserializeOwned + 'static,
+        F::Output: Serialize + DeserializeOwned + 'static,
+    {
+        self.task(function).map_async(items)
     }
 
-    /// Some jobs are not wanted any more: those that have not started need not.
-    pub(crate) fn forget(&self, unwanted: &Unwanted) {
-        unwanted.store(true, Relaxed);
-        self.shared.tell(|inbox| inbox.unwanted = true);
+    /// As [`starmap`](Pool::starmap), but does not wait; see [`map_async`](Pool::map_async).
+    pub fn starmap_async<F, Args>(
+        &self,
+        function: F,
+        items: impl IntoIterator<Item = Args>,
+    ) -> AsyncResult<Vec<F::Output>>
+    where
+        F: Task<Args>,
+        Args: Serialize + DeserializeOwned + 'static,
+        F::Output: Serialize + DeserializeOwned + 'static,
+    {
+        self.task(function).starmap_async(items)
     }
 
-    pub(crate) fn default_timeout(&self) -> Option<Duration> {
-        self.task_timeout
+    /// Calls `function` with each of `items`; gives what it returned as it comes in, in any order.
+    ///
+    /// Items are taken from the iterator only as results are asked for, a few for each worker ahead: an endless iterator runs in flat
+    /// memory.
+    pub fn imap_unordered<F, T, I>(&self, function: F, items: I) -> Imap<'_, F, I::IntoIter, T>
+    where
+        F: Task<(T,)>,
+        I: IntoIterator<Item = T>,
+        T: Serialize + DeserializeOwned + 'static,
+        F::Output: Serialize + DeserializeOwned + 'static,
+    {
+        self.task(function).imap_unordered(items)
     }
 
-    fn callback_runner(&self) -> Option<Sender<Callback>> {
-        let mut callbacks = self.callbacks.lock().unwrap_or_else(PoisonError::into_inner);
-        if callbacks.is_none() {
-            let (sender, receiver) = mpsc::channel::<Callback>();
-            let run = move || {
-                for callback in receiver {
-                    // What it says was printed by the panic's hook.
-                    let _ = panic::catch_unwind(AssertUnwindSafe(callback));
-                }
+    /// As [`imap_unordered`](Pool::imap_unordered), in the order of the items.
+    pub fn imap<F, T, I>(&self, function: F, items: I) -> Imap<'_, F, I::IntoIter, T>
+    where
+        F: Task<(T,)>,
+        I: IntoIterator<Item = T>,
+        T: Serialize + DeserializeOwned + 'static,
+        F::Output: Serialize + DeserializeOwned + 'static,
+    {
+        self.task(function).imap(items)
+    }
+
+    /// Runs `function` with `args` once in each worker, behind what waits there; gives the results in the order of the workers.
+    ///
+    /// For what changes a worker: to load something, to drop a cache. One that dies meanwhile is replaced and has not run it; a worker
+    /// that starts later has not either: what every worker needs is for the [initializer](Builder::initializer).
+    #[doc(alias = "everywhere")]
+    pub fn broadcast<F, Args>(&self, function: F, args: &Args) -> Vec<Result<F::Output, TaskError>>
+    where
+        F: Task<Args>,
+        Args: Serialize + DeserializeOwned + 'static,
+        F::Output: Serialize + DeserializeOwned + 'static,
+    {
+        let (sink, receiver) = ToStream::new();
+        let workers = self.workers();
+        for worker in 0..workers {
+            let receipt = Receipt::new(Arc::clone(&sink) as Arc<dyn Sink>, worker);
+            let Some(function) = Function::of::<F, Args>(function) else {
+                receipt.settle(Err(TaskError::UnknownFunction));
+                continue;
             };
-            // Without a thread left, callbacks are lost; the error is in nobody's hands.
-            let thread = thread::Builder::new().name("mp-pool-callback".into()).spawn(run).ok()?;
-            *callbacks = Some((sender, thread));
+            match Item::new(args, receipt) {
+                Ok(item) => {
+                    let terms = Terms { place: Place::Seat(worker), ..(*self.terms).clone() };
+                    self.shared.submit(Job::new(function, Arc::new(terms), [item].into()));
+                }
+                Err((error, receipt)) => receipt.settle(Err(TaskError::Encode(error))),
+            }
         }
-        callbacks.as_ref().map(|(sender, _)| sender.clone())
+        let mut found: Vec<_> = (0..workers).map(|_| Err(TaskError::Cancelled)).collect();
+        for (worker, result) in receiver.iter().take(workers) {
+            found[worker] = crate::async_result::decode(result);
+        }
+        found
     }
 
     /// Takes no more tasks. Those that were submitted are still run.
     pub fn close(&self) {
-        self.shared.tell(|inbox| inbox.closed = true);
+        self.shared.close(false);
     }
 
     /// Ends the workers at once: tasks that are not done end with [`TaskError::Cancelled`].
     pub fn terminate(&self) {
-        self.shared.tell(|inbox| inbox.terminated = true);
+        self.shared.close(true);
     }
 
-    /// Waits until every task is done and the workers have ended. [`close`](Pool::close) or [`terminate`](Pool::terminate) it first.
+    /// Waits until every task is done and the workers have ended, and says how it went. [`close`](Pool::close) or
+    /// [`terminate`](Pool::terminate) it first.
     ///
     /// # Errors
     ///
     /// [`NotClosed`] at once, with the pool, when neither was done: waiting would never end.
-    pub fn join(mut self) -> Result<(), NotClosed> {
+    pub fn join(mut self) -> Result<Summary, NotClosed> {
         let inbox = self.shared.inbox();
         let ends = inbox.closed || inbox.terminated || inbox.broken.is_some();
         drop(inbox);
@@ -221,37 +379,35 @@ impl Pool {
             return Err(NotClosed(self));
         }
         self.finish();
-        Ok(())
+        Ok(Summary { unread_errors: self.shared.unread_errors(), stats: self.stats() })
     }
 
     fn finish(&mut self) {
-        if let Some(owner) = self.owner.take() {
+        if let Some(keeper) = self.keeper.take() {
             // It does not panic; if it did, the panic was printed.
-            let _ = owner.join();
+            let _ = keeper.join();
         }
-        let callbacks = self.callbacks.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some((sender, thread)) = callbacks {
-            drop(sender);
-            // A pool that is dropped inside of its own callback cannot wait for it.
-            if thread.thread().id() != thread::current().id() {
-                let _ = thread.join();
-            }
+        self.callbacks.finish();
+        self.shared.stop_observing();
+        // A pool that is dropped by one of its subscribers cannot wait for it.
+        if let Some(events) =
+            self.events.take().filter(|events| events.thread().id() != thread::current().id())
+        {
+            let _ = events.join();
         }
     }
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        if self.owner.is_some() {
-            self.terminate();
-            self.finish();
-        }
+        self.terminate();
+        self.finish();
     }
 }
 
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pool").field("workers", &self.workers).finish_non_exhaustive()
+        f.debug_struct("Pool").field("workers", &self.workers()).finish_non_exhaustive()
     }
 }
 
@@ -270,66 +426,6 @@ impl fmt::Display for NotClosed {
 }
 
 impl error::Error for NotClosed {}
-
-/// One task with options; made by [`Pool::task`].
-#[derive(Debug)]
-#[must_use]
-pub struct TaskOptions<'a, F> {
-    pool: &'a Pool,
-    function: F,
-    timeout: Option<Duration>,
-}
-
-impl<F> TaskOptions<'_, F> {
-    /// How long it may run; its worker is killed then. Time in the queue does not count.
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = Some(timeout);
-        self
-    }
-
-    /// As [`Pool::apply`].
-    ///
-    /// # Errors
-    ///
-    /// See [`TaskError`].
-    pub fn apply<Args>(self, args: Args) -> Result<F::Output, TaskError>
-    where
-        F: Task<Args>,
-        Args: Serialize + DeserializeOwned + 'static,
-        F::Output: Serialize + DeserializeOwned + 'static,
-    {
-        self.apply_async(args).get()
-    }
-
-    /// As [`Pool::apply_async`].
-    pub fn apply_async<Args>(self, args: Args) -> AsyncResult<F::Output>
-    where
-        F: Task<Args>,
-        Args: Serialize + DeserializeOwned + 'static,
-        F::Output: Serialize + DeserializeOwned + 'static,
-    {
-        let (result, sink) = AsyncResult::new();
-        let options = Options { timeout: self.timeout, unwanted: None };
-        self.pool.submit_one::<F, Args>(self.function, &args, options, Receipt::new(sink));
-        result
-    }
-}
-
-/// Runs a callback on the pool's thread for them.
-struct ToCallback {
-    runner: Option<Sender<Callback>>,
-    call: Box<dyn FnOnce(Result<Raw, TaskError>) + Send>,
-}
-
-impl Sink for ToCallback {
-    fn settle(self: Box<Self>, result: Result<Raw, TaskError>) {
-        let ToCallback { runner, call } = *self;
-        if let Some(runner) = runner {
-            // The thread lives as long as the pool, which settles everything before it ends.
-            let _ = runner.send(Box::new(move || call(result)));
-        }
-    }
-}
 
 /// What the system refused while a pool was made.
 impl From<PoolError> for io::Error {

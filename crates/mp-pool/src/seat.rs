@@ -13,19 +13,23 @@
 //!    than the one that ran too long, and if that one ends meanwhile nothing is killed.
 //! 4. An entry of the control block belongs to one job until that job is settled or taken back whole.
 
-use crate::control::{self, Claim, ENTRIES};
-use crate::error::{Cause, TaskError};
-use crate::job::{Item, Job, Raw, kind};
+use crate::book::{Book, By, Times};
+use crate::control::{self, Claim, ENTRIES, task_number};
+use crate::error::{Cause, Reason, Report, TaskError};
+use crate::job::{Item, Job, Raw, Wish, kind};
 use crate::line::Line;
-use crate::stderr::Stderr;
-use crate::worker::{self, HEAD, Initializer};
+use crate::output::{Output, Stream};
+use crate::terms::Place;
+use crate::worker::{self, Head, Initializer};
 use mp_core::{Encoding, wire};
 use mp_pipe::ring::WriteError;
 use mp_process::{Builder, ExitStatus, Panic, Process, SpawnError, Stdio};
 use std::borrow::Cow;
 use std::collections::VecDeque;
+use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A ready worker that has not begun with a job that has a time-out after so long is stopped or stuck.
@@ -38,6 +42,34 @@ pub(crate) struct Recipe {
     pub(crate) initializer: Initializer,
     /// Between SIGTERM and SIGKILL.
     pub(crate) grace: Duration,
+    pub(crate) recycle: Recycle,
+    pub(crate) capture_stdout: bool,
+    /// Each worker gets a processor of its own, as far as there are enough.
+    pub(crate) pinned: Vec<usize>,
+}
+
+/// When a worker is replaced.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Recycle {
+    pub(crate) tasks: Option<u32>,
+    pub(crate) age: Option<Duration>,
+    /// Bytes of resident memory.
+    pub(crate) memory: Option<u64>,
+    /// By so many thousandths each worker's limits are lowered at random.
+    pub(crate) jitter: u32,
+}
+
+impl Recycle {
+    /// Limits for one worker, lowered by the jitter.
+    fn of_one(self, noise: u64) -> Recycle {
+        let less = noise % u64::from(self.jitter + 1);
+        let lowered = |limit: u64| limit - limit / 1000 * less - limit % 1000 * less / 1000;
+        Recycle {
+            tasks: self.tasks.map(|tasks| u32::try_from(lowered(tasks.into())).unwrap_or(tasks).max(1)),
+            age: self.age.map(|age| age.mul_f64(1.0 - less as f64 / 1000.0)),
+            ..self
+        }
+    }
 }
 
 /// A job at a worker.
@@ -56,15 +88,28 @@ struct InFlight {
 pub(crate) enum Condition {
     Starting,
     Ready,
-    Doomed { since: Instant, killed: bool, timed_out: bool },
+    Doomed { since: Instant, killed: bool, why: Reason },
 }
 
 #[derive(Debug)]
 pub(crate) struct Seat {
-    pub(crate) process: Process<()>,
+    pub(crate) process: Arc<Process<()>>,
     pub(crate) line: Line,
     pub(crate) condition: Condition,
-    pub(crate) stderr: Stderr,
+    pub(crate) outputs: [Output; 2],
+    by: By,
+    limits: Recycle,
+    born: Instant,
+    /// How many items were sent and not taken back.
+    sent: u32,
+    /// It gets no more jobs and is let go when it has none left.
+    pub(crate) retiring: bool,
+    /// The task that was asked to stop, and when.
+    asked: Option<(u64, Instant)>,
+    /// Whether the worker rings for the next result: the pool's thread sleeps.
+    pub(crate) announced: bool,
+    /// Since when it has nothing to do.
+    pub(crate) idle_since: Instant,
     grace: Duration,
     jobs: VecDeque<InFlight>,
     /// How many items of `jobs` have no result.
@@ -95,16 +140,32 @@ pub(crate) enum Refused {
 }
 
 impl Seat {
-    pub(crate) fn start(recipe: &Recipe) -> Result<Seat, SpawnError> {
+    pub(crate) fn start(recipe: &Recipe, worker: usize) -> Result<Seat, SpawnError> {
         let (line, end) = Line::pair()?;
-        let builder = recipe.process.clone().daemon(true).core_dump(false).stderr(Stdio::Piped);
-        let mut process = builder.spawn(worker::work, (end, recipe.initializer.clone()))?;
-        let stderr = Stderr::new(process.take_stderr())?;
+        let mut builder = recipe.process.clone().daemon(true).core_dump(false).stderr(Stdio::Piped);
+        if recipe.capture_stdout {
+            builder = builder.stdout(Stdio::Piped);
+        }
+        if !recipe.pinned.is_empty() {
+            builder = builder.cpu_affinity([recipe.pinned[worker % recipe.pinned.len()]]);
+        }
+        let mut process = builder.spawn(worker::work, (end, recipe.initializer.clone(), worker))?;
+        let stderr = Output::new(Stream::Err, process.take_stderr().map(OwnedFd::from))?;
+        let stdout = Output::new(Stream::Out, process.take_stdout().map(OwnedFd::from))?;
+        let by = By { worker, pid: process.pid() };
         Ok(Seat {
-            process,
+            process: Arc::new(process),
             line,
             condition: Condition::Starting,
-            stderr,
+            outputs: [stderr, stdout],
+            by,
+            limits: recipe.recycle.of_one(mp_core::park::ticks() >> 4),
+            born: Instant::now(),
+            sent: 0,
+            retiring: false,
+            asked: None,
+            announced: false,
+            idle_since: Instant::now(),
             grace: recipe.grace,
             jobs: VecDeque::new(),
             load: 0,
@@ -113,6 +174,43 @@ impl Seat {
             generations: [0; ENTRIES],
             full: false,
         })
+    }
+
+    pub(crate) fn by(&self) -> By {
+        self.by
+    }
+
+    /// How many more items it may get.
+    pub(crate) fn quota(&self) -> usize {
+        match self.limits.tasks {
+            _ if self.retiring => 0,
+            None => usize::MAX,
+            Some(tasks) => tasks.saturating_sub(self.sent) as usize,
+        }
+    }
+
+    /// Whether its time as a worker is over.
+    pub(crate) fn is_used_up(&self, now: Instant) -> bool {
+        self.is_ready() && (self.quota() == 0 || self.limits.age.is_some_and(|age| now - self.born >= age))
+    }
+
+    /// When it is used up by age.
+    pub(crate) fn used_up_at(&self) -> Option<Instant> {
+        self.limits
+            .age
+            .filter(|_| self.is_ready() && !self.retiring)
+            .and_then(|age| self.born.checked_add(age))
+    }
+
+    /// Whether it holds more memory than it may; false where that cannot be read.
+    pub(crate) fn is_bloated(&self) -> bool {
+        self.limits.memory.is_some_and(|most| resident(self.by.pid).is_some_and(|bytes| bytes > most))
+    }
+
+    /// The lowest priority among what may be taken back.
+    pub(crate) fn lowest_waiting(&self) -> Option<i32> {
+        let free = self.jobs.iter().skip(1).filter(|job| job.job.terms.place == Place::Anywhere);
+        free.map(|job| job.job.terms.priority).min()
     }
 
     /// How many items are there that have no result.
@@ -157,6 +255,7 @@ impl Seat {
         self.generations[entry] = generation;
         self.used |= 1 << entry;
         self.load += job.items.len();
+        self.sent = self.sent.saturating_add(items);
         if self.jobs.is_empty() {
             self.first_since = Instant::now();
         }
@@ -178,7 +277,7 @@ impl Seat {
     }
 
     /// Reads one record of the worker, if there is one.
-    pub(crate) fn read(&mut self, scratch: &mut Vec<u8>) -> io::Result<Option<News>> {
+    pub(crate) fn read(&mut self, scratch: &mut Vec<u8>, book: &mut Book) -> io::Result<Option<News>> {
         scratch.clear();
         let Some(incoming) = self.line.try_read(scratch)? else { return Ok(None) };
         match incoming.kind {
@@ -191,21 +290,33 @@ impl Seat {
             kind::BROKEN => return Ok(Some(News::Broken(String::from_utf8_lossy(scratch).into_owned()))),
             _ => {}
         }
-        let item = self.next_item().ok_or_else(|| invalid("a result that belongs to no item"))?;
-        item.receipt.settle(result(incoming.kind, scratch, incoming.handles));
-        Ok(Some(News::Settled))
+        let (head, bytes) = Head::parse(scratch).ok_or_else(|| invalid("a result without a head"))?;
+        let times = Times { started: head.started, ran: head.ran };
+        let result = result(incoming.kind, head.encoding, bytes, incoming.handles);
+        if self.settle_next(times, result, book) {
+            Ok(Some(News::Settled))
+        } else {
+            Err(invalid("a result that belongs to no item"))
+        }
     }
 
-    /// The item whose result comes next.
-    fn next_item(&mut self) -> Option<Item> {
-        let first = self.jobs.front_mut()?;
-        let item = first.job.items.pop_front()?;
+    /// Settles the item whose result comes next; false when there is none.
+    fn settle_next(&mut self, times: Times, result: Result<Raw, TaskError>, book: &mut Book) -> bool {
+        let Some(first) = self.jobs.front_mut() else { return false };
+        let Some(item) = first.job.items.pop_front() else { return false };
         first.settled += 1;
         self.load -= 1;
+        book.close(&first.job, item, self.by, times, result);
         if first.job.items.is_empty() {
             self.remove(0);
         }
-        Some(item)
+        if self.load == 0 {
+            self.idle_since = Instant::now();
+        }
+        if self.asked.take().is_some() {
+            self.line.control().ask_to_stop(0);
+        }
+        true
     }
 
     /// Takes job `index` out, which has no items left or none that may start.
@@ -213,6 +324,7 @@ impl Seat {
         let InFlight { entry, job, .. } = self.jobs.remove(index)?;
         self.used &= !(1 << entry);
         self.load -= job.items.len();
+        self.sent = self.sent.saturating_sub(u32::try_from(job.items.len()).unwrap_or(u32::MAX));
         if index == 0 {
             self.first_since = Instant::now();
         }
@@ -236,103 +348,181 @@ impl Seat {
         }
         let taken = self.jobs.get_mut(index)?.job.split_off(kept)?;
         self.load -= taken.items.len();
+        self.sent = self.sent.saturating_sub(u32::try_from(taken.items.len()).unwrap_or(u32::MAX));
         Some(taken)
     }
 
     /// How many items could be given to a worker that has nothing to do.
     pub(crate) fn surplus(&self) -> usize {
-        let running = usize::from(self.claim(0).is_some_and(|claim| claim.next > 0));
-        // One that it is just about to start is its own.
-        self.load.saturating_sub(running.max(1))
+        let bound = |job: &InFlight| job.job.terms.place != Place::Anywhere;
+        let bound: usize =
+            self.jobs.iter().skip(1).filter(|job| bound(job)).map(|job| job.job.items.len()).sum();
+        let own = match self.jobs.front() {
+            Some(first) if first.job.terms.place != Place::Anywhere => first.job.items.len(),
+            // One that it is just about to start is its own.
+            _ => 1,
+        };
+        self.load.saturating_sub(own + bound)
     }
 
     /// Gives away the last job, or half of what has not started of the only one.
     pub(crate) fn give_surplus(&mut self) -> Option<Job> {
         match self.jobs.len() {
             0 => None,
-            1 => {
+            1 if self.jobs[0].job.terms.place == Place::Anywhere => {
                 let started = self.claim(0).is_some_and(|claim| claim.next > 0);
                 self.take_back(0, |open| if started { open / 2 } else { open.div_ceil(2) })
             }
-            jobs => self.take_back(jobs - 1, |_| 0),
+            _ => {
+                let free = |job: &InFlight| job.job.terms.place == Place::Anywhere;
+                let last = self.jobs.iter().rposition(free).filter(|last| *last > 0)?;
+                self.take_back(last, |_| 0)
+            }
         }
     }
 
     /// Takes back everything that has not started.
-    fn take_all_back(&mut self) -> Vec<Job> {
+    pub(crate) fn take_all_back(&mut self) -> Vec<Job> {
         let back = (0..self.jobs.len()).rev().filter_map(|index| self.take_back(index, |_| 0));
         let mut back: Vec<Job> = back.collect();
         back.reverse();
         back
     }
 
-    /// Takes back what nobody wants any more.
-    pub(crate) fn take_unwanted(&mut self) -> Vec<Job> {
-        let all: Vec<usize> = (0..self.jobs.len()).rev().collect();
-        let unwanted =
-            all.into_iter().filter(|index| self.jobs[*index].job.is_unwanted()).collect::<Vec<_>>();
-        unwanted.into_iter().filter_map(|index| self.take_back(index, |_| 0)).collect()
+    /// Takes back what is not `kept`, as far as it has not started.
+    fn take_back_unless(&mut self, kept: impl Fn(&Job) -> bool) -> Vec<Job> {
+        let unkept =
+            (0..self.jobs.len()).rev().filter(|index| !kept(&self.jobs[*index].job)).collect::<Vec<_>>();
+        unkept.into_iter().filter_map(|index| self.take_back(index, |_| 0)).collect()
     }
 
-    /// For how long the running item has run beyond its time-out; zero or less while it has not.
-    fn overdue(&self) -> Option<Overdue> {
+    /// Takes back what nobody wants any more, and asks what runs to stop if it is cancelled.
+    pub(crate) fn take_unwanted(&mut self, now: Instant) -> Vec<Job> {
+        let back = self.take_back_unless(|job| job.wish() == Wish::Wanted);
+        if let Some(first) = self.jobs.front()
+            && self.asked.is_none()
+            && first.job.wish() == Wish::Cancelled
+            && let Some(number) = self.running()
+        {
+            self.line.control().ask_to_stop(number);
+            self.asked = Some((number, now));
+        }
+        back
+    }
+
+    /// Takes back what has not started in time.
+    pub(crate) fn take_expired(&mut self, now: Instant) -> Vec<Job> {
+        self.take_back_unless(|job| job.expired(now).is_none())
+    }
+
+    /// Takes back what is less urgent than `priority` and may run elsewhere.
+    pub(crate) fn take_less_urgent(&mut self, priority: i32) -> Vec<Job> {
+        let mut back = self.take_back_unless(|job| {
+            job.terms.place != Place::Anywhere || job.terms.priority >= priority || job.items.len() > 1
+        });
+        back.reverse();
+        back
+    }
+
+    /// The number of the task that runs.
+    fn running(&self) -> Option<u64> {
         let first = self.jobs.front()?;
-        let timeout = first.job.timeout?;
-        if self.claim(0).is_none_or(|claim| claim.next <= first.settled) {
-            return Some(Overdue::NotStarted(timeout));
+        let claim = self.claim(0).filter(|claim| claim.next > first.settled)?;
+        Some(task_number(first.entry.to_le_bytes()[0], first.generation, claim.next - 1))
+    }
+
+    /// How the first item stands to its time-out and deadline, if it has one.
+    fn overdue(&self, now: Instant) -> Option<Overdue> {
+        let first = self.jobs.front()?;
+        let terms = &first.job.terms;
+        let deadline = terms.deadline.map(|at| (at.saturating_duration_since(now), Reason::Deadline));
+        if self.running().is_none() {
+            let start_by = first.job.start_by.map(|at| at.saturating_duration_since(now));
+            return match (terms.timeout, start_by) {
+                (None, None) => None,
+                (timeout, start_by) => Some(Overdue::NotStarted { timeout, start_by }),
+            };
         }
         let ran = Duration::from_nanos(control::now().saturating_sub(self.line.control().started()));
-        Some(Overdue::In(timeout.saturating_sub(ran)))
+        let timeout = terms.timeout.map(|timeout| (timeout.saturating_sub(ran), Reason::TimedOut));
+        let (left, why) = [timeout, deadline].into_iter().flatten().min_by_key(|(left, _)| *left)?;
+        Some(Overdue::In(left, why))
     }
 
     /// When to look at this worker's time again.
     pub(crate) fn deadline(&self, now: Instant) -> Option<Instant> {
         match self.condition {
-            Condition::Starting => return None,
-            Condition::Doomed { killed: true, .. } => return None,
+            Condition::Starting | Condition::Doomed { killed: true, .. } => return None,
             Condition::Doomed { since, .. } => return since.checked_add(self.grace),
             Condition::Ready => {}
         }
-        match self.overdue()? {
-            Overdue::In(left) => now.checked_add(left),
-            Overdue::NotStarted(timeout) => {
-                let stalled = self.first_since.checked_add(STALLED.max(timeout))?;
-                let look = self.first_since.checked_add(timeout)?.max(now.checked_add(timeout.min(STALLED))?);
-                Some(look.min(stalled))
+        let asked = self.asked.and_then(|(_, since)| since.checked_add(self.grace));
+        let waiting = self.jobs.iter().skip(1).filter_map(|job| job.job.start_by).min();
+        let first = match self.overdue(now) {
+            None => None,
+            Some(Overdue::In(left, _)) => now.checked_add(left),
+            Some(Overdue::NotStarted { timeout, start_by }) => {
+                let begun = timeout.and_then(|timeout| {
+                    let stalled = self.first_since.checked_add(STALLED.max(timeout))?;
+                    let look = self.first_since.checked_add(timeout)?;
+                    Some(look.max(now.checked_add(timeout.min(STALLED))?).min(stalled))
+                });
+                let start_by = start_by.and_then(|left| now.checked_add(left));
+                [begun, start_by].into_iter().flatten().min()
             }
-        }
+        };
+        [asked, waiting, first, self.used_up_at()].into_iter().flatten().min()
     }
 
     /// Its time is over, if it is: gives back what has not started, and ends the worker step by step.
-    pub(crate) fn keep_time(&mut self, now: Instant, scratch: &mut Vec<u8>) -> Vec<Job> {
+    pub(crate) fn keep_time(&mut self, now: Instant, scratch: &mut Vec<u8>, book: &mut Book) -> Vec<Job> {
         match self.condition {
             Condition::Starting | Condition::Doomed { killed: true, .. } => Vec::new(),
-            Condition::Doomed { since, killed: false, timed_out } => {
+            Condition::Doomed { since, killed: false, why } => {
                 if now.saturating_duration_since(since) >= self.grace {
-                    self.condition = Condition::Doomed { since, killed: true, timed_out };
+                    self.condition = Condition::Doomed { since, killed: true, why };
                     // Fails only when it has ended, which is what is wanted.
                     let _ = self.process.kill();
                 }
                 Vec::new()
             }
-            Condition::Ready => match self.overdue() {
-                Some(Overdue::In(Duration::ZERO)) => self.time_out(now, scratch),
-                Some(Overdue::NotStarted(timeout))
-                    if now.saturating_duration_since(self.first_since) >= STALLED.max(timeout) =>
+            Condition::Ready => {
+                if let Some((_, since)) = self.asked
+                    && now.saturating_duration_since(since) >= self.grace
                 {
-                    self.give_up_on(now)
+                    return self.stop(now, scratch, book);
                 }
-                _ => Vec::new(),
-            },
+                match self.overdue(now) {
+                    Some(Overdue::In(Duration::ZERO, _)) => self.time_out(now, scratch, book),
+                    Some(Overdue::NotStarted { timeout: Some(timeout), .. })
+                        if now.saturating_duration_since(self.first_since) >= STALLED.max(timeout) =>
+                    {
+                        self.give_up_on(now)
+                    }
+                    _ => Vec::new(),
+                }
+            }
         }
     }
 
     /// The item that runs has run too long. It may end right now, and another may start: first nothing more may.
-    fn time_out(&mut self, now: Instant, scratch: &mut Vec<u8>) -> Vec<Job> {
+    fn time_out(&mut self, now: Instant, scratch: &mut Vec<u8>, book: &mut Book) -> Vec<Job> {
         let back = self.take_all_back();
-        while matches!(self.read(scratch), Ok(Some(_))) {}
-        if matches!(self.overdue(), Some(Overdue::In(Duration::ZERO))) {
-            self.doom(now, true);
+        while matches!(self.read(scratch, book), Ok(Some(_))) {}
+        if let Some(Overdue::In(Duration::ZERO, why)) = self.overdue(now) {
+            self.doom(now, why);
+        }
+        back
+    }
+
+    /// What was asked to stop has not: as for a time-out.
+    fn stop(&mut self, now: Instant, scratch: &mut Vec<u8>, book: &mut Book) -> Vec<Job> {
+        let back = self.take_all_back();
+        while matches!(self.read(scratch, book), Ok(Some(_))) {}
+        if self.asked.is_some_and(|(number, _)| self.running() == Some(number)) {
+            self.doom(now, Reason::Cancelled);
+        } else {
+            self.asked = None;
         }
         back
     }
@@ -341,42 +531,52 @@ impl Seat {
     fn give_up_on(&mut self, now: Instant) -> Vec<Job> {
         let back = self.take_all_back();
         if self.jobs.is_empty() {
-            self.doom(now, false);
+            self.doom(now, Reason::Stalled);
         }
         back
     }
 
     /// Ends the worker: SIGTERM now, SIGKILL after the grace.
-    pub(crate) fn doom(&mut self, now: Instant, timed_out: bool) {
+    pub(crate) fn doom(&mut self, now: Instant, why: Reason) {
         let killed = self.grace.is_zero();
-        self.condition = Condition::Doomed { since: now, killed, timed_out };
+        self.condition = Condition::Doomed { since: now, killed, why };
         // Fails only when it has ended, which is what is wanted.
         let _ = if killed { self.process.kill() } else { self.process.terminate() };
     }
 
     /// The worker has ended with `status`, and its line was read out: the item that ran gets its error, and what has not started
     /// comes back.
-    pub(crate) fn bury(&mut self, status: ExitStatus) -> Vec<Job> {
-        if let Some(running) = self.jobs.front()
-            && self.claim(0).is_some_and(|claim| claim.next > running.settled)
-            && let Some(item) = self.next_item()
-        {
-            item.receipt.settle(Err(self.death(status)));
+    pub(crate) fn bury(&mut self, status: ExitStatus, book: &mut Book) -> Vec<Job> {
+        let report = self.report();
+        let cause = match self.condition {
+            Condition::Doomed { why, .. } => Cause::Killed(why),
+            _ => Cause::of(status, &report.stderr),
+        };
+        if self.running().is_some() || !self.is_ready() {
+            book.stats.died(&cause);
+        }
+        if self.running().is_some() {
+            let started = self.line.control().started();
+            let ran = control::now().saturating_sub(started);
+            let error = match cause {
+                Cause::Killed(Reason::TimedOut) => TaskError::TimedOut,
+                Cause::Killed(Reason::Deadline) => TaskError::DeadlinePassed,
+                Cause::Killed(Reason::Cancelled) => TaskError::Cancelled,
+                cause => TaskError::WorkerDied { cause, report: Box::new(report) },
+            };
+            self.settle_next(Times { started, ran }, Err(error), book);
         }
         self.take_all_back()
     }
 
-    fn death(&self, status: ExitStatus) -> TaskError {
-        if let Condition::Doomed { timed_out: true, .. } = self.condition {
-            return TaskError::TimedOut;
-        }
-        let stderr = self.stderr.tail();
-        TaskError::WorkerDied { cause: Cause::of(status, &stderr), stderr }
+    fn report(&self) -> Report {
+        let [stderr, stdout] = &self.outputs;
+        Report { pid: self.by.pid, stderr: stderr.tail(), stdout: stdout.tail(), backtrace: String::new() }
     }
 
     /// Closes the line, so that the worker leaves.
-    pub(crate) fn let_go(self) -> (Process<()>, Stderr) {
-        (self.process, self.stderr)
+    pub(crate) fn let_go(self) -> (Arc<Process<()>>, [Output; 2]) {
+        (self.process, self.outputs)
     }
 
     /// All jobs, for a pool that is terminated.
@@ -386,13 +586,20 @@ impl Seat {
     }
 }
 
-/// How an item stands to its time-out.
+/// How an item stands to its time-out and deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Overdue {
-    /// It has not started; this is what it may take.
-    NotStarted(Duration),
-    /// So much time is left.
-    In(Duration),
+    /// It has not started; this is what it may take, and how long it may take to start.
+    NotStarted { timeout: Option<Duration>, start_by: Option<Duration> },
+    /// So much time is left before it is ended, and why then.
+    In(Duration, Reason),
+}
+
+/// A process's resident memory in bytes, where the system tells.
+fn resident(pid: u32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
+    let pages: u64 = text.split_whitespace().nth(1)?.parse().ok()?;
+    Some(pages * rustix::param::page_size() as u64)
 }
 
 fn write_error(error: WriteError) -> TaskError {
@@ -408,11 +615,12 @@ fn invalid(what: &str) -> io::Error {
 }
 
 /// The result that a record stands for.
-fn result(outcome: u8, record: &[u8], handles: io::Result<Vec<OwnedFd>>) -> Result<Raw, TaskError> {
-    let Some((head, bytes)) = record.split_at_checked(HEAD) else {
-        return Err(TaskError::Io(invalid("a result without a head")));
-    };
-    let encoding = Encoding(head[0]);
+fn result(
+    outcome: u8,
+    encoding: Encoding,
+    bytes: &[u8],
+    handles: io::Result<Vec<OwnedFd>>,
+) -> Result<Raw, TaskError> {
     let text = || String::from_utf8_lossy(bytes).into_owned();
     match outcome {
         kind::RETURNED => {

@@ -7,8 +7,10 @@
 //! | `pool.worker:3` the item has run | it has started | as above |
 //! | `pool.worker:4` its result was published | the result is there | settles it, runs the rest elsewhere |
 
-use crate::control::now;
-use crate::job::{Args, Received, kind};
+use crate::context;
+use crate::control::{now, task_number};
+use crate::error::TaskError;
+use crate::job::{Args, Job, Raw, Received, kind};
 use crate::line::{Line, LineEnd};
 use mp_core::handle::Handles;
 use mp_core::{Encoding, wire};
@@ -18,15 +20,21 @@ use std::any::Any;
 use std::backtrace::Backtrace;
 use std::borrow::Cow;
 use std::cell::RefCell;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
+use std::sync::{Arc, Once};
 
 /// An initializer with its encoded arguments: routine, encoding, bytes, handles.
 pub(crate) type Initializer = Option<(Routine, u8, Vec<u8>)>;
 
 /// The function that each worker process runs. Returns when the pool has closed its end of the line.
-pub(crate) fn work(line: LineEnd, initializer: Initializer) {
+pub(crate) fn work(line: LineEnd, initializer: Initializer, worker: usize) {
     let mut line = line.open();
+    // The terminal's Ctrl-C goes to everybody; what becomes of the workers is for the program to say. A handler, not `ignore`, which
+    // the programs that a task starts would inherit. Without one the worker dies of Ctrl-C, as it would have.
+    let _ = signal_hook::flag::register(signal_hook::consts::SIGINT, Arc::default());
+    context::enter(line.memory().clone(), worker);
     keep_panics();
     if let Some((routine, encoding, bytes)) = initializer
         && let Err(why) = initialize(&routine, Encoding(encoding), &bytes)
@@ -91,21 +99,26 @@ fn run_job(
         let Args { encoding, handles: count, bytes } = job.next_args()?;
         let own: Vec<OwnedFd> = handles.by_ref().take(count.into()).collect();
         // Stored before the claim, so that whoever sees the claim finds a start that is not older.
-        line.control().announce(number.into(), now());
+        let started = now();
+        let task = task_number(job.entry, job.generation, number);
+        line.control().announce(task, started);
         if line.control().claim(job.entry.into(), job.generation) != Some(number) {
             return Some(()); // the rest was taken back
         }
+        context::begin(task, job.attempt);
         mp_core::step!("pool.worker", 2);
-        let outcome = match &lost {
+        let mut outcome = match &lost {
             Some(why) if count > 0 => Outcome::text(kind::ARGUMENTS, why),
             _ => run_item(call, encoding, bytes, own),
         };
         mp_core::step!("pool.worker", 3);
+        outcome.stamp(started, now());
         let fds: Vec<_> = outcome.handles.fds().collect();
         // A result that cannot be sent must not pass for a death.
         if let Err(error) = line.write_all(outcome.kind, &outcome.bytes, &fds, true) {
             let why = format!("{error:?}");
-            let outcome = Outcome::text(kind::UNENCODABLE, &why);
+            let mut outcome = Outcome::text(kind::UNENCODABLE, &why);
+            outcome.stamp(started, now());
             line.write_all(outcome.kind, &outcome.bytes, &[], true).ok()?;
             continue;
         }
@@ -123,15 +136,41 @@ struct Outcome {
     handles: Handles,
 }
 
-/// What stands before a result's bytes: its encoding.
-pub(crate) const HEAD: usize = 1;
+/// What stands before a result's bytes: its encoding, when the item was started, for how long it ran.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Head {
+    pub(crate) encoding: Encoding,
+    pub(crate) started: u64,
+    pub(crate) ran: u64,
+}
+
+/// How many bytes that are.
+const HEAD: usize = 17;
+
+impl Head {
+    /// The head of a result and what follows it; `None` when it is too short.
+    pub(crate) fn parse(record: &[u8]) -> Option<(Head, &[u8])> {
+        let ([encoding], rest) = record.split_first_chunk()?;
+        let (started, rest) = rest.split_first_chunk()?;
+        let (ran, rest) = rest.split_first_chunk()?;
+        let (started, ran) = (u64::from_ne_bytes(*started), u64::from_ne_bytes(*ran));
+        Some((Head { encoding: Encoding(*encoding), started, ran }, rest))
+    }
+}
 
 impl Outcome {
     fn new(kind: u8, encoding: Encoding, bytes: &[u8], handles: Handles) -> Outcome {
         let mut out = Vec::with_capacity(HEAD + bytes.len());
         out.push(encoding.0);
+        out.extend([0; HEAD - 1]);
         out.extend(bytes);
         Outcome { kind, bytes: out, handles }
+    }
+
+    /// Fills in the head's times.
+    fn stamp(&mut self, started: u64, ended: u64) {
+        self.bytes[1..9].copy_from_slice(&started.to_ne_bytes());
+        self.bytes[9..HEAD].copy_from_slice(&ended.saturating_sub(started).to_ne_bytes());
     }
 
     fn text(kind: u8, text: &str) -> Outcome {
@@ -146,6 +185,35 @@ fn run_item(call: Option<Call>, encoding: Encoding, bytes: &[u8], handles: Vec<O
         Ok(Err(CallError::Arguments(error))) => Outcome::text(kind::ARGUMENTS, &error.to_string()),
         Ok(Err(CallError::Result(error))) => Outcome::text(kind::UNENCODABLE, &error.to_string()),
         Err(panic) => panicked(&panic),
+    }
+}
+
+/// Runs the items of `job` in this process, for pools without workers.
+pub(crate) fn run_here(mut job: Job) {
+    keep_panics();
+    let routine: Result<Routine, _> =
+        wire::decode(Encoding::POSTCARD, Cow::Borrowed(&job.function.routine), Vec::new());
+    let call = routine.ok().and_then(|routine| routine.resolve().ok());
+    while let Some(mut item) = job.items.pop_front() {
+        let handles: io::Result<Vec<OwnedFd>> =
+            item.handles.iter().map(|handle| handle.try_clone()).collect();
+        item.sent();
+        let result = match (call, handles) {
+            (None, _) => Err(TaskError::UnknownFunction),
+            (_, Err(error)) => Err(TaskError::Io(error)),
+            (Some(call), Ok(handles)) => match call_caught(call, item.encoding, &item.bytes, handles) {
+                Ok(Ok(Reply { encoding, bytes, handles })) => {
+                    let own: io::Result<Vec<OwnedFd>> =
+                        handles.fds().map(|fd| fd.try_clone_to_owned()).collect();
+                    handles.sent();
+                    own.map(|handles| Raw { encoding, bytes, handles }).map_err(TaskError::Io)
+                }
+                Ok(Err(CallError::Arguments(error))) => Err(TaskError::Arguments(error.to_string())),
+                Ok(Err(CallError::Result(error))) => Err(TaskError::Unencodable(error.to_string())),
+                Err(panic) => Err(TaskError::Panicked(panic)),
+            },
+        };
+        item.receipt.settle(result);
     }
 }
 
@@ -187,12 +255,18 @@ thread_local! {
 
 /// Keeps what a panic says for the report, and lets it be printed as before.
 fn keep_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(set_hook);
+}
+
+fn set_hook() {
     let previous = panic::take_hook();
     panic::set_hook(Box::new(move |info: &PanicHookInfo<'_>| {
         let text = text_of(info.payload());
         let location = info.location().map_or_else(|| "unknown".into(), ToString::to_string);
         let backtrace = Backtrace::force_capture().to_string();
-        LAST_PANIC.set(Some(Panic::new(text, location, backtrace)));
+        // A thread that is ending has none any more.
+        let _ = LAST_PANIC.try_with(|last| last.replace(Some(Panic::new(text, location, backtrace))));
         previous(info);
     }));
 }

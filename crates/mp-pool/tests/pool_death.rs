@@ -81,8 +81,8 @@ fn each_death_has_its_cause_and_the_good_tasks_go_on() {
             assert_eq!(cause(pool.apply(raise, (number,))), expected);
         }
         match pool.apply(abort, ()) {
-            Err(TaskError::WorkerDied { cause: Cause::Signal { number: 6, .. }, stderr }) => {
-                assert!(stderr.contains("these are my last words"), "{stderr}");
+            Err(TaskError::WorkerDied { cause: Cause::Signal { number: 6, .. }, report }) => {
+                assert!(report.stderr.contains("these are my last words"), "{report:?}");
             }
             other => panic!("{other:?}"),
         }

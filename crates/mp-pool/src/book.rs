@@ -1,0 +1,131 @@
+//! Where each ended task is entered: settled, or put aside to be tried again, counted, and told to those who listen.
+
+use crate::error::TaskError;
+use crate::job::{Item, Job, Raw, Wish};
+use crate::observe::{Event, Observer};
+use crate::stats::Stats;
+use mp_core::park;
+use std::time::Instant;
+
+/// When the worker began with an item, and for how long it ran, in nanoseconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Times {
+    pub(crate) started: u64,
+    pub(crate) ran: u64,
+}
+
+/// Who ran an item.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct By {
+    pub(crate) worker: usize,
+    pub(crate) pid: u32,
+}
+
+#[derive(Debug)]
+pub(crate) struct Book {
+    pub(crate) stats: Stats,
+    observer: Option<Observer>,
+    /// Jobs of one item that are tried again, and when.
+    pub(crate) retries: Vec<(Instant, Job)>,
+}
+
+impl Book {
+    pub(crate) fn new(observer: Option<Observer>) -> Book {
+        Book { stats: Stats::default(), observer, retries: Vec::new() }
+    }
+
+    pub(crate) fn tell(&self, event: impl FnOnce() -> Event) {
+        if let Some(observer) = &self.observer {
+            observer.tell(event());
+        }
+    }
+
+    /// `item`, one of `job`'s, has run and ended with `result`.
+    pub(crate) fn close(
+        &mut self,
+        job: &Job,
+        item: Item,
+        by: By,
+        times: Times,
+        result: Result<Raw, TaskError>,
+    ) {
+        self.stats.wait.add(times.started.saturating_sub(job.born));
+        self.stats.run.add(times.ran);
+        if let Some(observer) = &self.observer {
+            let error = result.as_ref().err().map(ToString::to_string);
+            let (function, Times { started, ran }, born) = (job.function.name, times, job.born);
+            let (worker, pid) = (by.worker, by.pid);
+            observer.tell(Event::Ran { function, worker, pid, born, started, ran, error });
+        }
+        match result {
+            Ok(raw) if item.receipt.wish() != Wish::Cancelled => {
+                self.stats.succeeded += 1;
+                item.receipt.settle(Ok(raw));
+            }
+            // It was cancelled in time, whether or not it noticed.
+            Ok(_) => {
+                self.stats.failed += 1;
+                item.receipt.settle(Err(TaskError::Cancelled));
+            }
+            Err(error) => self.close_failed(job, item, error),
+        }
+    }
+
+    fn close_failed(&mut self, job: &Job, mut item: Item, error: TaskError) {
+        if item.receipt.wish() == Wish::Wanted
+            && let Some(pause) = job.terms.retry.next(item.attempts.len() + 1, &error, park::ticks())
+        {
+            let due = Instant::now() + pause;
+            if job.terms.deadline.is_none_or(|deadline| due < deadline) {
+                item.attempts.push(error);
+                self.stats.retried += 1;
+                // It has started before, so its queue time-out is met.
+                let again = Job { start_by: job.terms.deadline, ..job.with([item].into()) };
+                return self.retries.push((due, again));
+            }
+        }
+        self.stats.failed += 1;
+        let error = if item.receipt.wish() == Wish::Cancelled { TaskError::Cancelled } else { error };
+        let died_of_it =
+            matches!(error, TaskError::WorkerDied { .. } | TaskError::TimedOut | TaskError::Panicked(_));
+        let error = if job.terms.retry.is_some() && died_of_it && !item.attempts.is_empty() {
+            let mut attempts = std::mem::take(&mut item.attempts);
+            attempts.push(error);
+            TaskError::Poison { function: job.function.name, attempts }
+        } else {
+            error
+        };
+        item.receipt.settle(Err(error));
+    }
+
+    /// The jobs whose pause is over.
+    pub(crate) fn due(&mut self, now: Instant) -> Vec<Job> {
+        let (due, later) = std::mem::take(&mut self.retries).into_iter().partition(|(at, _)| *at <= now);
+        self.retries = later;
+        let due: Vec<(Instant, Job)> = due;
+        due.into_iter().map(|(_, job)| job).collect()
+    }
+
+    /// When the next pause is over.
+    pub(crate) fn next_due(&self) -> Option<Instant> {
+        self.retries.iter().map(|(at, _)| *at).min()
+    }
+
+    /// Jobs that nobody wants, or whose time is over, need no second try.
+    pub(crate) fn drop_unwanted(&mut self, now: Instant) {
+        self.retries.retain(|(_, job)| job.wish() == Wish::Wanted);
+        let (over, wanted): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.retries).into_iter().partition(|(_, job)| job.expired(now).is_some());
+        self.retries = wanted;
+        for (_, job) in over {
+            self.expire(job, now);
+        }
+    }
+
+    /// `job` has not started in time.
+    pub(crate) fn expire(&mut self, job: Job, now: Instant) {
+        self.stats.failed += job.items.len() as u64;
+        let deadline = job.terms.deadline.is_some_and(|deadline| deadline <= now);
+        job.fail(|| if deadline { TaskError::DeadlinePassed } else { TaskError::QueueTimedOut });
+    }
+}
