@@ -135,8 +135,8 @@ pub use imap::{Imap, NotYet};
 #[doc(hidden)]
 pub use mp_process::init_before_main;
 pub use mp_process::{
-    DecodeError, EncodeError, ExitStatus, Limit, Panic, RemoteError, Resource, SpawnError, StartMethod, Task,
-    cpu_count, enable_test_support, init,
+    DecodeError, EncodeError, ExitStatus, ForkServer, Limit, Panic, RemoteError, Resource, SpawnError,
+    StartMethod, Task, cpu_count, enable_test_support, init,
 };
 pub use pool::{NotClosed, Pool, Summary};
 pub use retry::Retry;

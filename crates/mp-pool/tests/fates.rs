@@ -2,13 +2,17 @@
 
 use mp_pool::{Cause, Pool, RemoteError, Retry, TaskError};
 use mp_shm::Value;
-use mp_test::{guarded, until};
+use mp_test::until;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
+
+mod methods;
+
+use methods::guarded;
 
 mp_pool::enable_test_support!();
 
@@ -46,8 +50,8 @@ fn die(counter: Value<u32>, deaths: u32) -> u32 {
 
 /// A pool of one whose worker is busy until the flag is two.
 fn busy_pool() -> (Pool, Value<u32>, mp_pool::AsyncResult<u32>) {
-    let pool = Pool::builder().workers(1).grace(Duration::from_millis(20)).build().unwrap();
-    let flag = Value::new(0).unwrap();
+    let pool = Pool::builder().workers(1).grace(Duration::from_millis(20)).build().expect("a pool");
+    let flag = Value::new(0).expect("a value");
     let first = pool.apply_async(run_until_two, (flag.clone(),));
     until("the first task runs", || flag.get() == 1);
     (pool, flag, first)

@@ -1,10 +1,13 @@
 //! What a pool does with tasks that go well.
 
 use mp_pool::{Pool, PoolError, TaskError};
-use mp_test::guarded;
 use std::collections::BTreeSet;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
+
+mod methods;
+
+use methods::guarded;
 
 mp_pool::enable_test_support!();
 

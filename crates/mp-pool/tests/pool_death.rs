@@ -3,11 +3,15 @@
 use mp_core::step::{self, Action};
 use mp_pool::{Cause, Pool, TaskError};
 use mp_shm::Array;
-use mp_test::{Role, guarded, guarded_with_orphans};
+use mp_test::{Role, guarded_with_orphans};
 use rustix::process::{Pid, Signal, getpid, kill_process};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+
+mod methods;
+
+use methods::guarded;
 
 mp_pool::enable_test_support!();
 

@@ -2,11 +2,15 @@
 
 use mp_pool::{Pool, PoolError, TaskError, as_completed};
 use mp_shm::Value;
-use mp_test::{guarded, until};
+use mp_test::until;
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::thread;
 use std::time::Duration;
+
+mod methods;
+
+use methods::guarded;
 
 mp_pool::enable_test_support!();
 
@@ -50,7 +54,7 @@ fn workers_are_replaced_after_their_number_of_tasks() {
                 assert!(count <= most as usize, "a worker ran {count} tasks of at most {most}");
             }
             let pids: BTreeSet<u32> = pids.into_iter().collect();
-            assert!(pids.len() as u32 >= tasks / most, "{} workers for {tasks} tasks", pids.len());
+            assert!(pids.len() >= (tasks / most) as usize, "{} workers for {tasks} tasks", pids.len());
             pool.close();
             pool.join().unwrap();
         }
@@ -220,7 +224,7 @@ fn next(order: Value<u32>) -> u32 {
 }
 
 fn worker_of(_: u64) -> (u32, usize) {
-    (std::process::id(), mp_pool::worker_index().unwrap())
+    (std::process::id(), mp_pool::worker_index().expect("a worker"))
 }
 
 #[test]
