@@ -41,7 +41,7 @@ pub fn run() -> Told {
     );
 
     let pool = match pool.join() {
-        Ok(()) => return Err("an open pool was joined".into()),
+        Ok(_) => return Err("an open pool was joined".into()),
         Err(error) => {
             println!("join without close: {error}");
             error.0
