@@ -11,6 +11,8 @@ use std::sync::{Arc, Mutex};
 const SMALLEST: u64 = 64;
 /// Buffers beyond this are given back when nothing is claimed.
 const IDLE_KEEPS: u64 = 1 << 20;
+/// No machine has so much memory: what lies beyond is damage.
+const FARTHEST: u64 = 1 << 46;
 /// Windows that one process keeps mapped.
 const MAPPED: usize = 256;
 
@@ -58,6 +60,9 @@ impl Claims {
             wanted.next_multiple_of(WINDOW)
         };
         let end = self.word(END).load(Relaxed).max(self.arena());
+        if end > FARTHEST || wanted > FARTHEST {
+            return Err(invalid("buffers that end beyond all memory"));
+        }
         // A small one lies within one window, since it is aligned to its own size.
         let place = end.next_multiple_of(capacity.min(WINDOW));
         let (known, needed) = (end.next_multiple_of(WINDOW), (place + capacity).next_multiple_of(WINDOW));
@@ -105,7 +110,7 @@ impl Claims {
     /// Under the get lock: when nothing is claimed, gives the buffers back.
     pub(crate) fn trim(&self) {
         let (arena, end) = (self.arena(), self.word(END).load(Relaxed));
-        if end < arena + IDLE_KEEPS {
+        if !(arena + IDLE_KEEPS..=FARTHEST).contains(&end) {
             return;
         }
         let all_free =

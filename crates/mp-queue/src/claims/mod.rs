@@ -4,5 +4,7 @@ mod buffers;
 mod own;
 mod sweep;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use table::{Claimed, Claims, FIXED, FORMAT};

@@ -14,7 +14,7 @@ impl Claims {
         if mark == 0 && u64::from(entry.small(DELIVERIES).load(Relaxed)) <= self.again() {
             return false;
         }
-        self.word(LOST_THEN).store(self.lost() + 1, Relaxed);
+        self.word(LOST_THEN).store(self.lost().wrapping_add(1), Relaxed);
         // Release, here and below: not before what stands above it, wherever a death falls.
         self.word(BURIAL).store(slot + 1, Release);
         mp_core::step!("queue.lost", 1);

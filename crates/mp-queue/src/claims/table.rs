@@ -164,8 +164,14 @@ impl Claims {
         Ok(Entry { map, at })
     }
 
+    /// All entries, up to the first that cannot be had: its error is the last item.
     pub(super) fn entries(&self) -> impl Iterator<Item = (u64, io::Result<Entry<'_>>)> {
-        (0..self.count()).map(|slot| (slot, self.entry(slot)))
+        let mut failed = false;
+        (0..self.count()).map_while(move |slot| {
+            let entry = (!failed).then(|| self.entry(slot))?;
+            failed = entry.is_err();
+            Some((slot, entry))
+        })
     }
 
     /// Claims message `number`, which is about to be taken; its bytes are kept, unless it may not be handed out again.
