@@ -1,9 +1,10 @@
 //! The forms for futures: they wait in the kernel as `poll` does, and take nothing but in the step that returns it.
 
 use crate::error::{RecvError, TryRecvError};
-use crate::{Connection, Receiver};
+use crate::{AcceptError, Connection, Listener, Peer, Receiver};
 use mp_core::Waitable;
 use serde::de::DeserializeOwned;
+use std::time::Duration;
 
 /// Receives by `try_recv` when `end` is ready.
 async fn recv<E: Waitable, T>(
@@ -41,6 +42,23 @@ impl Connection {
     /// ```
     pub async fn recv_async<T: DeserializeOwned + 'static>(&mut self) -> Result<T, RecvError> {
         recv(self, Connection::try_recv).await
+    }
+}
+
+impl Listener {
+    /// Waits for the next client, in a future, under any executor. Dropping the future turns no client away: a handshake that has begun
+    /// goes on in the next call.
+    ///
+    /// # Errors
+    ///
+    /// See [`AcceptError`]; mostly one client's.
+    pub async fn accept_async(&mut self) -> Result<(Connection, Peer), AcceptError> {
+        loop {
+            if let Some(accepted) = self.accept_timeout(Duration::ZERO)? {
+                return Ok(accepted);
+            }
+            mp_core::ready(&*self).await.map_err(AcceptError::Io)?;
+        }
     }
 }
 

@@ -104,7 +104,7 @@
 //!
 //! | feature | gives | costs |
 //! | --- | --- | --- |
-//! | `async` | `recv_async`, under any executor | `async-io`, and its one thread a process once used |
+//! | `async` | `recv_async`, [`Listener`]`::accept_async`, under any executor | `async-io`, and its one thread a process once used |
 //!
 //! # Trust and safety
 //!

@@ -7,10 +7,12 @@ use crate::{AcceptError, Address, Connection, Key, Peer};
 use interprocess::local_socket::{ListenerNonblockingMode, ListenerOptions, traits::Listener as _};
 use interprocess::os::unix::local_socket::ListenerOptionsExt;
 use mp_core::deadline::{Deadline, LONG_SLICE};
-use mp_core::park;
+use mp_core::{Waitable, park};
+use rustix::event::epoll;
 use rustix::io::Errno;
 use std::collections::VecDeque;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 
@@ -42,6 +44,8 @@ pub struct Listener {
     address: Address,
     key: Option<Key>,
     pending: VecDeque<Handshake>,
+    /// An epoll descriptor over the socket and all handshakes, from the first time that somebody asks.
+    poller: OnceLock<OwnedFd>,
 }
 
 impl Listener {
@@ -64,7 +68,7 @@ impl Listener {
             }
             Place::Name(_) => (listen(&address, false).map_err(named)?, None),
         };
-        Ok(Listener { file, socket, address, key, pending: VecDeque::new() })
+        Ok(Listener { file, socket, address, key, pending: VecDeque::new(), poller: OnceLock::new() })
     }
 
     /// Where it listens.
@@ -128,6 +132,9 @@ impl Listener {
                     if self.pending.len() >= MOST_PENDING {
                         self.pending.pop_front();
                     }
+                    if let Some(poller) = self.poller.get() {
+                        watch(poller, handshake.fd()).map_err(AcceptError::Io)?;
+                    }
                     self.pending.push_back(handshake);
                 }
                 Err(error) => match error.kind() {
@@ -154,9 +161,15 @@ impl Listener {
         Ok(None)
     }
 
+    fn socket(&self) -> BorrowedFd<'_> {
+        match &self.socket {
+            interprocess::local_socket::Listener::UdSocket(socket) => socket.as_fd(),
+        }
+    }
+
     /// Until somebody knocks, or a client in a handshake says something or has used up its patience.
     fn sleep(&self, deadline: Deadline) -> io::Result<()> {
-        let mut fds = vec![self.as_fd()];
+        let mut fds = vec![self.socket()];
         fds.extend(self.pending.iter().map(Handshake::fd));
         let patience = self.pending.iter().filter_map(|handshake| handshake.patience().left()).min();
         let slice = deadline.slice(patience.map_or(LONG_SLICE, |left| left.min(LONG_SLICE)));
@@ -178,12 +191,50 @@ fn out_of_descriptors(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|code| out.contains(&code))
 }
 
-impl AsFd for Listener {
-    /// Readable when a client waits at the door; clients in the middle of a handshake do not show.
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match &self.socket {
-            interprocess::local_socket::Listener::UdSocket(socket) => socket.as_fd(),
+/// Readable from now on when `fd` is. A handshake that ends closes its socket, which takes it out again.
+fn watch(poller: &OwnedFd, fd: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(epoll::add(poller, fd, epoll::EventData::new_u64(0), epoll::EventFlags::IN)?)
+}
+
+impl Waitable for Listener {
+    /// Readable when a client waits at the door, or one in a handshake has said something; perhaps for nothing. That a client
+    /// has kept silent for too long does not show here, only in [`is_ready`](Waitable::is_ready).
+    fn wait_fd(&self) -> io::Result<BorrowedFd<'_>> {
+        if self.poller.get().is_none() {
+            let poller = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+            watch(&poller, self.socket())?;
+            for handshake in &self.pending {
+                watch(&poller, handshake.fd())?;
+            }
+            // Another thread may have been faster; its poller is as good.
+            let _ = self.poller.set(poller);
         }
+        self.poller.get().map(AsFd::as_fd).ok_or_else(|| io::ErrorKind::Other.into())
+    }
+
+    /// Whether [`accept_timeout`](Listener::accept_timeout) of zero has something to do. It may still give no connection: then the
+    /// client has not proved itself yet.
+    fn is_ready(&self) -> io::Result<bool> {
+        let impatient = self.pending.iter().any(|handshake| handshake.patience().passed());
+        Ok(impatient || park::sleep_on_fds(&[self.wait_fd()?], Some(Duration::ZERO))?)
+    }
+}
+
+impl AsFd for Listener {
+    /// Readable when a client waits at the door, or one in a handshake has said something; perhaps for nothing. Call
+    /// [`accept_timeout`](Listener::accept_timeout) with zero then, until it gives nothing.
+    ///
+    /// # Panics
+    ///
+    /// When no descriptors are left on the first call: [`Waitable::wait_fd`] is the form with an error.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.wait_fd().expect("a descriptor for polling a listener")
+    }
+}
+
+impl AsRawFd for Listener {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
     }
 }
 

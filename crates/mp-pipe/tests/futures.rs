@@ -129,3 +129,28 @@ fn a_killed_peer_ends_the_future() {
         });
     });
 }
+
+#[test]
+fn a_listener_accepts_in_a_future() {
+    warm_up();
+    guarded(|| {
+        let (address, key) = (mp_pipe::Address::unique().unwrap(), mp_pipe::Key::new("secret"));
+        let mut listener = mp_pipe::Listener::bind(&address, key.clone()).unwrap();
+        thread::scope(|scope| {
+            for n in 0..20 {
+                let client = scope.spawn(|| mp_pipe::connect(&address, key.clone()));
+                // A future that is dropped half-way turns nobody away.
+                let mut accept = Box::pin(listener.accept_async());
+                let (mut ours, _) = match accept.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                    Poll::Ready(accepted) => accepted.unwrap(),
+                    Poll::Pending => {
+                        drop(accept);
+                        block_on(listener.accept_async()).unwrap()
+                    }
+                };
+                ours.send(n).unwrap();
+                assert_eq!(client.join().unwrap().unwrap().recv::<i32>().unwrap(), n);
+            }
+        });
+    });
+}

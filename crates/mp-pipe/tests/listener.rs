@@ -366,6 +366,30 @@ fn many_who_find_a_stale_file_at_once_leave_one_listener() {
     });
 }
 
+/// Only the descriptor says when to call: a client in the middle of its handshake shows as well as one at the door.
+#[test]
+fn a_polled_listener_misses_no_step_of_a_handshake() {
+    guarded(|| {
+        let address = Address::unique().unwrap();
+        let mut listener = Listener::bind(&address, key()).unwrap();
+        for round in 0..20 {
+            thread::scope(|scope| {
+                let client = scope.spawn(|| connect(&address, key()));
+                let (mut ours, _) = loop {
+                    let mut polled = [rustix::event::PollFd::new(&listener, rustix::event::PollFlags::IN)];
+                    while !matches!(rustix::event::poll(&mut polled, None), Ok(1)) {}
+                    if let Some(accepted) = listener.accept_timeout(Duration::ZERO).unwrap() {
+                        break accepted;
+                    }
+                };
+                ours.send(round).unwrap();
+                assert_eq!(client.join().unwrap().unwrap().recv::<i32>().unwrap(), round);
+            });
+        }
+        assert_eq!(mp_pipe::wait(&[&listener], Some(Duration::ZERO)).unwrap(), []);
+    });
+}
+
 #[test]
 fn a_signal_does_not_end_an_accept() {
     guarded(|| {
