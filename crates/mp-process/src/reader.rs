@@ -87,6 +87,7 @@ fn ring(bell: &OwnedFd) {
 }
 
 fn read_all(bell: &OwnedFd) {
+    crate::sys::process::block_signals();
     let mut chunk = vec![0; CHUNK];
     loop {
         let sources: Vec<Arc<dyn Source>> = {

@@ -105,6 +105,7 @@ fn ring(bell: &OwnedFd) {
 }
 
 fn reap_left(bell: &OwnedFd) {
+    sys::block_signals();
     loop {
         let left: Vec<Arc<Child>> = {
             let mut registry = registry();

@@ -164,3 +164,32 @@ fn terminate_ends_the_child_of_a_thread_that_blocks_all_signals() {
         assert_eq!(process.wait().unwrap().signal(), Some(libc::SIGTERM));
     });
 }
+
+/// Whether each thread of ours in this process blocks SIGTERM, and how many there are.
+fn own_threads() -> (usize, bool) {
+    let lines = |path: std::path::PathBuf| std::fs::read_to_string(path).unwrap_or_default();
+    let ours: Vec<String> = std::fs::read_dir("/proc/self/task")
+        .unwrap()
+        .map(|task| lines(task.unwrap().path().join("status")))
+        .filter(|status| status.starts_with("Name:\tmp-"))
+        .collect();
+    let blocked = |status: &String| {
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigBlk:")).unwrap();
+        u64::from_str_radix(mask.trim(), 16).unwrap() & 1 << (libc::SIGTERM - 1) != 0
+    };
+    (ours.len(), ours.iter().all(blocked))
+}
+
+#[test]
+fn no_handler_of_the_program_runs_in_a_thread_of_ours() {
+    guarded(|| {
+        let (inner, outer) = gate();
+        let (other, late) = gate();
+        let process = Process::builder().stderr(Stdio::Tail(9)).spawn(stand, (inner,)).unwrap();
+        // One thread reads, one reaps.
+        drop(Process::spawn(stand, (other,)).unwrap());
+        mp_test::until("both have begun", || own_threads() == (2, true));
+        drop((outer, late));
+        process.join().unwrap();
+    });
+}

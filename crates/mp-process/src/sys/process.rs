@@ -139,6 +139,16 @@ pub(crate) fn ignore_broken_pipes() {
     debug_assert_ne!(before, libc::SIG_ERR, "signal");
 }
 
+/// Lets no signal reach the calling thread, a thread of ours: the program's handlers run in its own.
+pub(crate) fn block_signals() {
+    let mut all = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: writes the whole set.
+    unsafe { libc::sigfillset(all.as_mut_ptr()) };
+    // SAFETY: a set that was written just above, and nobody wants the old one.
+    let answer = unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), ptr::null_mut()) };
+    debug_assert_eq!(answer, 0, "pthread_sigmask");
+}
+
 /// Lets every signal reach the calling thread.
 pub(crate) fn unblock_signals() -> io::Result<()> {
     let mut none = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
