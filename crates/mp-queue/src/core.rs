@@ -464,6 +464,14 @@ impl Core {
     }
 }
 
+impl Drop for Core {
+    fn drop(&mut self) {
+        // Nobody in this process can call these done any more.
+        let left = self.claims.as_mut().map(Claims::leave).unwrap_or_default();
+        left.into_iter().for_each(|claimed| _ = self.give_claim_back(claimed));
+    }
+}
+
 /// Runs `body` with what this process remembers; with nothing remembered where that is taken (a child forked at the wrong moment).
 #[inline]
 pub(crate) fn with_cache<C: Default, R>(cache: &Mutex<C>, body: impl FnOnce(&mut C) -> R) -> R {

@@ -62,6 +62,8 @@ impl std::error::Error for TaskDoneError {}
 /// `join` look after the dead every 100 ms. So with redelivery a value may be got twice (its consumer died after its work and before
 /// `task_done`), and is never lost while somebody gets.
 ///
+/// A process that drops its last handle of the queue gives back what it got and did not call done, as if it had died.
+///
 /// A value with handles is never handed out again, since its handles went down with its consumer: it is counted lost. So is one that
 /// cannot be decoded.
 ///

@@ -4,9 +4,9 @@
 
 mod help;
 
-use help::memory;
-use mp_queue::{JoinableQueue, OnDeath, Passed, Queue, TaskDoneError, wait};
-use mp_test::guarded;
+use help::{child, memory};
+use mp_queue::{JoinableQueue, OnDeath, Passed, Queue, TaskDoneError, take, wait};
+use mp_test::{Role, guarded, hear, role, say};
 use serde::{Deserialize, Serialize, de};
 use std::fs::File;
 use std::sync::atomic::AtomicUsize;
@@ -96,6 +96,34 @@ fn task_done_settles_what_another_handle_in_this_process_got() {
         queue.task_done().unwrap();
         queue.join().unwrap();
         twin.join().unwrap();
+    });
+}
+
+#[test]
+fn what_was_not_done_goes_back_with_the_last_handle_of_its_process() {
+    const TEST: &str = "what_was_not_done_goes_back_with_the_last_handle_of_its_process";
+    if role().is_some() {
+        let queue: JoinableQueue<u8> = take("end").unwrap();
+        let twin = queue.clone();
+        queue.get().unwrap();
+        queue.get().unwrap();
+        drop(queue);
+        twin.task_done().unwrap();
+        drop(twin);
+        say("left");
+        let _ = hear();
+        return;
+    }
+    guarded(|| {
+        let queue = JoinableQueue::<u8>::new().unwrap();
+        queue.put_many([1, 2]).unwrap();
+        let mut child = Role::start(child(TEST, "consumer", &queue));
+        child.expect("left");
+        // It lives on, and what it left is here at once.
+        assert_eq!(queue.try_get().unwrap(), 2);
+        queue.task_done().unwrap();
+        queue.join().unwrap();
+        assert!(child.wait().success());
     });
 }
 

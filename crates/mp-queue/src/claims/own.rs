@@ -12,7 +12,7 @@ use mp_shm::Growable;
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, MutexGuard, TryLockError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 use std::thread;
 use std::time::Instant;
 
@@ -83,6 +83,13 @@ impl Claims {
             Some(mut list) => list.pop_first().map(|(_, claimed)| claimed),
             None => self.oldest_in_table(),
         }
+    }
+
+    /// The last opening of the queue in this process is dropped: what it kept.
+    pub(crate) fn leave(&mut self) -> Vec<Claimed> {
+        let last = Arc::into_inner(std::mem::take(&mut self.own));
+        let list = last.map(|own| own.by_number.into_inner().unwrap_or_else(PoisonError::into_inner));
+        list.map(|list| list.into_values().collect()).unwrap_or_default()
     }
 
     #[cold]
