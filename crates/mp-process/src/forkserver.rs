@@ -262,9 +262,7 @@ fn attempt(server: &Arc<Server>, start: &mut Start<'_>, args: &Message<'_>) -> R
         Ok((standing, umask)) if standing == server.standing => start.complete(&server.place, umask),
         Ok(_) => {
             server.end();
-            if let Some(child) = server.child_of(order)? {
-                registry::leave(Arc::new(child));
-            }
+            server.child_of(order)?.map(discard);
             return Ok(Attempt::ServerEnded);
         }
         Err(error) => Err(error),
@@ -467,7 +465,7 @@ impl Server {
             if let Some(order) = self.keep(order) {
                 // It was ended meanwhile.
                 if let Ok(Some(child)) = self.child_of(order) {
-                    registry::leave(Arc::new(child));
+                    discard(child);
                 }
                 return;
             }
@@ -521,7 +519,7 @@ impl Server {
         };
         for order in spares {
             if let Ok(Some(child)) = self.child_of(order) {
-                registry::leave(Arc::new(child));
+                discard(child);
             }
         }
     }
@@ -529,6 +527,12 @@ impl Server {
     fn pid(&self, order: &Order) -> Option<u32> {
         self.births.pid(order.word as usize)
     }
+}
+
+/// Ends a child that has not begun to do anything, also one that is stopped; it is reaped in the background.
+fn discard(child: Child) {
+    let _ = child.signal(Signal::KILL);
+    registry::leave(Arc::new(child));
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
