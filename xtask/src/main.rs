@@ -18,6 +18,7 @@ mod outcome;
 mod package;
 mod results;
 mod source;
+mod start_methods;
 mod steps;
 mod stress;
 mod suite;
@@ -50,6 +51,7 @@ pub(crate) const VERBS: &[Verb] = &[
         "[--seconds N] [--repeat N] [-p CRATE] [--load]: ignored tests, or a suite again and again",
         stress::run,
     ),
+    ("start-methods", "the tests of processes under each start method", start_methods::run),
     ("fallbacks", "the suite once per forced fallback", fallbacks::run),
     ("loom", "[CRATE] [--preemptions N]: the models", loom::run),
     ("miri", "[CRATE]: the pure parts under Miri", miri::run),
@@ -101,6 +103,6 @@ fn report(name: &str, outcome: Outcome) -> ExitCode {
 fn help() {
     println!("cargo xtask VERB");
     for (name, line, _) in VERBS {
-        println!("  {name:<12} {line}");
+        println!("  {name:<13} {line}");
     }
 }

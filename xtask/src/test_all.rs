@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::command::{cargo, run as run_command, scratch, works};
 use crate::outcome::{Failure, Outcome, Verdict};
-use crate::{alone, conformance, docs, examples, results, steps, suite, tidy};
+use crate::{alone, conformance, docs, examples, results, start_methods, steps, suite, tidy};
 
 /// A section's name and what it does. All run, also after a failure.
 type Section = (&'static str, fn() -> Outcome);
@@ -15,6 +15,7 @@ const SECTIONS: &[Section] = &[
     ("fmt", fmt),
     ("clippy", || clippy("--workspace")),
     ("tests", suite::run_all),
+    ("methods", || start_methods::run(&[])),
     ("doctests", || doctests("--workspace")),
     ("examples", examples::run_all),
     ("alone", || alone::run(&[])),

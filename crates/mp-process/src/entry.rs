@@ -180,6 +180,8 @@ fn run_child(socket: OwnedFd) -> ! {
 
 /// A forked child of this process: does as it is told over `socket`, which is to run `function`.
 pub(crate) fn run_forked<R: Serialize + 'static>(socket: OwnedFd, function: impl FnOnce() -> R) -> ! {
+    // Or what comes over the socket would get their numbers, where streams are put in place.
+    sys::open_closed_streams();
     let post = Post { socket, forked: true };
     match post.report_for_duty() {
         Ok(Work::Closure) => leave(post.work(|| Reply::of(&function()).map_err(CallError::Result))),

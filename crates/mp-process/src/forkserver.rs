@@ -262,7 +262,9 @@ fn attempt(server: &Arc<Server>, start: &mut Start<'_>, args: &Message<'_>) -> R
         Ok((standing, umask)) if standing == server.standing => start.complete(&server.place, umask),
         Ok(_) => {
             server.end();
-            server.child_of(order)?.map(discard);
+            if let Some(child) = server.child_of(order)? {
+                discard(child);
+            }
             return Ok(Attempt::ServerEnded);
         }
         Err(error) => Err(error),

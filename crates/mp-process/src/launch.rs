@@ -157,6 +157,8 @@ impl<'a> Start<'a> {
             let (server, children) = held;
             drop((server, reader));
             children.let_go();
+            // The parent's ends of what lies between the two, above all of the child's own lifeline.
+            drop(self);
             entry::run_forked(theirs, function)
         };
         drop((held, reader, theirs));

@@ -38,6 +38,9 @@ fn extent() -> (usize, u32) {
 
 #[test]
 fn smoke() {
+    if help::is_copied("smoke") {
+        return;
+    }
     guarded(|| {
         let found = Process::spawn(descriptors, ()).unwrap().join().unwrap();
         let numbers: Vec<u32> = found.iter().map(|&(number, _)| number).collect();
@@ -51,6 +54,9 @@ fn smoke() {
 
 #[test]
 fn descriptors_do_not_grow_with_siblings() {
+    if help::is_copied("descriptors_do_not_grow_with_siblings") {
+        return;
+    }
     guarded(|| {
         let alone = Process::spawn(extent, ()).unwrap().join().unwrap();
         let daemon =
@@ -78,6 +84,9 @@ fn with_many_open() -> ((usize, u32), usize) {
 
 #[test]
 fn nine_hundred_open_descriptors_do_not_matter() {
+    if help::is_copied("nine_hundred_open_descriptors_do_not_matter") {
+        return;
+    }
     guarded(|| {
         let alone = Process::spawn(extent, ()).unwrap().join().unwrap();
         let builder = Process::builder().limit(Resource::OpenFiles, Limit::soft(1024));
@@ -107,6 +116,9 @@ fn with_a_leaking_pipe() -> usize {
 
 #[test]
 fn descriptors_that_would_be_inherited_are_closed_in_the_child() {
+    if help::is_copied("descriptors_that_would_be_inherited_are_closed_in_the_child") {
+        return;
+    }
     guarded(|| {
         assert_eq!(Process::spawn(with_a_leaking_pipe, ()).unwrap().join().unwrap(), 0);
     });
@@ -178,6 +190,9 @@ fn print_around_a_child() {
 
 #[test]
 fn what_is_buffered_here_is_not_written_there() {
+    if help::is_copied("what_is_buffered_here_is_not_written_there") {
+        return;
+    }
     guarded(|| {
         let process = Process::builder().stdout(Stdio::Tail(99)).spawn(print_around_a_child, ()).unwrap();
         process.wait().unwrap();

@@ -5,7 +5,7 @@
 
 mod help;
 
-use help::{exists, gate, stand};
+use help::{exists, gate, is_by_exec, stand};
 use mp_process::{JoinError, Process, SpawnError, active_children};
 use mp_test::{Role, command, guarded, guarded_with_orphans, role, say, steps_or_say, until};
 use std::time::{Duration, Instant};
@@ -20,7 +20,9 @@ const KILLED: i32 = 9;
 
 #[test]
 fn a_child_killed_at_any_step_is_an_error_and_leaves_nothing() {
-    if !steps_or_say(mp_core::step::enabled(), "a_child_killed_at_any_step_is_an_error_and_leaves_nothing") {
+    if !steps_or_say(mp_core::step::enabled(), "a_child_killed_at_any_step_is_an_error_and_leaves_nothing")
+        || !is_by_exec("a_child_killed_at_any_step_is_an_error_and_leaves_nothing")
+    {
         return;
     }
     guarded(|| {
@@ -51,7 +53,9 @@ fn a_child_killed_at_any_step_is_an_error_and_leaves_nothing() {
 
 #[test]
 fn a_child_stopped_at_any_step_of_its_start_times_out() {
-    if !steps_or_say(mp_core::step::enabled(), "a_child_stopped_at_any_step_of_its_start_times_out") {
+    if !steps_or_say(mp_core::step::enabled(), "a_child_stopped_at_any_step_of_its_start_times_out")
+        || !is_by_exec("a_child_stopped_at_any_step_of_its_start_times_out")
+    {
         return;
     }
     guarded(|| {
@@ -71,7 +75,9 @@ fn a_child_stopped_at_any_step_of_its_start_times_out() {
 
 #[test]
 fn a_child_stopped_while_it_takes_large_arguments_times_out() {
-    if !steps_or_say(mp_core::step::enabled(), "a_child_stopped_while_it_takes_large_arguments_times_out") {
+    if !steps_or_say(mp_core::step::enabled(), "a_child_stopped_while_it_takes_large_arguments_times_out")
+        || !is_by_exec("a_child_stopped_while_it_takes_large_arguments_times_out")
+    {
         return;
     }
     guarded(|| {
@@ -85,7 +91,9 @@ fn a_child_stopped_while_it_takes_large_arguments_times_out() {
 
 #[test]
 fn a_child_killed_while_it_takes_large_arguments_is_an_error() {
-    if !steps_or_say(mp_core::step::enabled(), "a_child_killed_while_it_takes_large_arguments_is_an_error") {
+    if !steps_or_say(mp_core::step::enabled(), "a_child_killed_while_it_takes_large_arguments_is_an_error")
+        || !is_by_exec("a_child_killed_while_it_takes_large_arguments_is_an_error")
+    {
         return;
     }
     guarded(|| {

@@ -59,14 +59,20 @@ static CHOOSE: extern "C" fn() = {
     choose
 };
 
-/// Whether `test` is about running the program again, which the start method of this run does not do; says so by name.
-pub(crate) fn only_by_exec(test: &str) -> bool {
+/// Whether a child is a copy of this process, of which `test` cannot hold; says so by name.
+pub(crate) fn is_copied(test: &str) -> bool {
+    let copied = matches!(start_method(), StartMethod::Fork(_));
+    if copied {
+        eprintln!("mp-test: {test} cannot hold of a copy of this process: not run under `fork`");
+    }
+    copied
+}
+
+/// Whether a child runs the program again, which is what `test` is about; says by name where it does not.
+pub(crate) fn is_by_exec(test: &str) -> bool {
     let by_exec = start_method() == StartMethod::Spawn;
     if !by_exec {
-        eprintln!(
-            "mp-test: {test} is about running the program again, and cannot run under {:?}",
-            start_method()
-        );
+        eprintln!("mp-test: {test} is about running the program again: not run under {:?}", start_method());
     }
     by_exec
 }
