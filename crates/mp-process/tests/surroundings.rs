@@ -111,3 +111,43 @@ fn closed_standard_streams_do_not_matter() {
         }
     });
 }
+
+/// Starts processes until no descriptor is left, then lets all go and starts again: how many there were, and whether the error said why.
+fn until_descriptors_end() -> (usize, bool, u64) {
+    let (inner, outer) = gate();
+    let inner = inner.into_inner();
+    let mut started = Vec::new();
+    let error = loop {
+        let Ok(copy) = inner.try_clone() else { break None };
+        match Process::spawn(stand, (Passed(copy),)) {
+            Ok(process) => started.push(process),
+            Err(error) => break Some(error),
+        }
+    };
+    let said = error.is_none_or(|error| match error {
+        mp_process::SpawnError::Io(error) => error.raw_os_error() == Some(libc::EMFILE),
+        mp_process::SpawnError::TooManyHandles => true,
+        // The new process has as few.
+        mp_process::SpawnError::Refused(why) => why.contains("open files") || why.contains("RLIMIT_NOFILE"),
+        _ => false,
+    });
+    drop((inner, outer));
+    let count = started.len();
+    for process in started {
+        let pid = process.pid();
+        assert_eq!(process.join().unwrap(), pid);
+    }
+    (count, said, Process::spawn(square, (5,)).unwrap().join().unwrap())
+}
+
+#[test]
+fn few_descriptors_are_an_error_and_nothing_is_left_behind() {
+    guarded(|| {
+        let limit = mp_process::Limit::soft(64);
+        let builder = Process::builder().limit(mp_process::Resource::OpenFiles, limit);
+        let (count, said, again) = builder.spawn(until_descriptors_end, ()).unwrap().join().unwrap();
+        assert!(count > 5, "{count}");
+        assert!(said, "the error says what is short");
+        assert_eq!(again, 25);
+    });
+}
