@@ -123,7 +123,7 @@
 //! # Features
 //!
 //! - `async`: `process.await` and `wait_async`, under any executor.
-//! - `log`: [`forward_log`](Builder::forward_log) brings the records of a child's log to this process's logger.
+//! - `log`: `Builder::forward_log` brings the records of a child's log to this process's logger.
 //!
 //! None by default.
 //!
