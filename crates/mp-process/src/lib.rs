@@ -28,6 +28,8 @@
 //!
 //! - **A fresh process.** The child runs this very program again, and [`init`] takes it over there. Nothing is inherited but the
 //!   environment, the working directory, the standard output and error; so it is safe in a program with threads.
+//! - **Start methods.** [`StartMethod::ForkServer`] gives the same several times faster, from a fork of a process with one thread that is
+//!   made for it; [`Builder::fork`] forks this process, with closures that capture, and is unsafe. See [`StartMethod`].
 //! - **A function** is a `fn` or a closure without captures. It travels as its place in the program, never as code.
 //! - **Arguments** are a tuple of up to eight values that serde carries, and handles: [`Passed`] files and sockets, and every lock, queue,
 //!   pipe and shared memory of the sister crates, which is the same one there.
@@ -85,6 +87,7 @@
 //! | the child is stopped before `init()` | [`SpawnError::TimedOut`] after the [time for the start](Builder::handshake_timeout) |
 //! | this process, during a start | the child ends before its function runs, or runs as if started |
 //! | this process, afterwards | a daemon ends at once; any other lives on |
+//! | the fork server | nothing: its children live on, and the next start begins another |
 //! | the thread that started the child | nothing: the child is the process's, not the thread's |
 //!
 //! # Gotchas
@@ -93,6 +96,8 @@
 //!   [`SpawnError::NotInitialized`] says so, in the child too, so there is never a chain of processes.
 //! - **An async runtime is built after `init()`**: `main` is an ordinary function that calls `init()`, then builds the runtime.
 //!   `#[tokio::main]` does it the other way round, and every start is then an error that says so.
+//! - **A fork server is as old as its start**: it runs `main` up to `init()` once. What this process has at the moment of a start, its
+//!   environment, directory, limits and streams, is handed on; signals that it ignores by then are not.
 //! - **Arguments of the command line** are the same in the child, and its `main` comes up to `init()` with them.
 //! - **Descriptors without CLOEXEC** are not passed on: the child closes what it finds open above the standard streams. What it shall have
 //!   is an argument: [`Passed`].
