@@ -70,6 +70,9 @@ const _: () = assert!(RobustMutex::SIZE <= 128);
 /// "At once" still waits so long for a lock, which nobody holds longer than a copy takes, unless it was stopped.
 const AT_ONCE: Duration = SLICE;
 
+/// How often a poller tries again past its time when something came as it fell silent, and was gone when it looked.
+pub(crate) const TURNS: u32 = 8;
+
 /// What is left large after an idle slice is given back.
 const IDLE_KEEPS: u64 = 1 << 20;
 

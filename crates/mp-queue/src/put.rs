@@ -1,6 +1,6 @@
 //! Putting: the producers' side of a [`Core`].
 
-use crate::core::{Core, Held, PUT_LOCK, lock_deadline, with_cache};
+use crate::core::{Core, Held, PUT_LOCK, TURNS, lock_deadline, with_cache};
 use crate::error::PutError;
 use crate::wait::Wait;
 use mp_core::handle::{Handle, Handles};
@@ -120,6 +120,7 @@ impl Core {
         wait: &mut Wait,
         mut once: impl FnMut() -> Result<bool, Refused>,
     ) -> Result<(), Refused> {
+        let mut turns = 0;
         loop {
             let departures = self.departures();
             if watched && self.consumers_gone(socket, departures) {
@@ -129,7 +130,11 @@ impl Core {
                 return Ok(());
             }
             if !self.silence_room() {
-                continue;
+                turns += 1;
+                if turns < TURNS || !deadline.passed() {
+                    continue;
+                }
+                self.missed_room();
             }
             if deadline.passed() {
                 return Err(Refused::TimedOut);
