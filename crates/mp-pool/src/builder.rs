@@ -20,6 +20,8 @@ use std::{env, io};
 
 /// Between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_millis(200);
+/// How long a worker takes at most until it is ready.
+const START: Duration = Duration::from_secs(60);
 /// How long a worker is idle before it goes, where some may.
 const IDLE: Duration = Duration::from_secs(30);
 const UNLIMITED: Most = Most { tasks: usize::MAX, bytes: usize::MAX };
@@ -45,6 +47,7 @@ pub struct Builder {
     process: mp_process::Builder,
     terms: Terms,
     grace: Duration,
+    start_timeout: Option<Duration>,
     recycle: Recycle,
     capture_stdout: bool,
     pin: bool,
@@ -67,6 +70,7 @@ impl Default for Builder {
             process: Process::builder().name("PoolWorker"),
             terms: Terms::default(),
             grace: GRACE,
+            start_timeout: None,
             recycle: Recycle::default(),
             capture_stdout: false,
             pin: false,
@@ -179,6 +183,14 @@ impl Builder {
         self
     }
 
+    /// How long a worker may take until it is ready, its initializer included; then it is killed and counts as failed. By default a minute,
+    /// and without limit where there is an [initializer](Builder::initializer).
+    pub fn start_timeout(mut self, timeout: Duration) -> Builder {
+        self.process = self.process.handshake_timeout(timeout);
+        self.start_timeout = Some(timeout);
+        self
+    }
+
     /// Replaces a worker that has run so many tasks (items of maps, each), at least 1. Its successor starts while it is still busy.
     #[doc(alias = "maxtasksperchild")]
     pub fn max_tasks_per_child(mut self, tasks: u32) -> Builder {
@@ -288,9 +300,11 @@ impl Builder {
         if depth >= self.max_depth {
             return Err(PoolError::TooDeep(depth));
         }
+        let initializer = self.initializer?;
         let recipe = Recipe {
             process: self.process.env(DEPTH, (depth + 1).to_string()),
-            initializer: self.initializer?,
+            start_timeout: self.start_timeout.or(initializer.is_none().then_some(START)),
+            initializer,
             grace: self.grace,
             recycle: self.recycle,
             capture_stdout: self.capture_stdout,

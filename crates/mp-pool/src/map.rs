@@ -142,7 +142,7 @@ impl Gather {
     fn came(&self, enter: impl FnOnce(&mut Found)) {
         let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
         enter(&mut found);
-        found.missing -= 1;
+        found.missing = found.missing.saturating_sub(1);
         if found.missing > 0 || found.over {
             return;
         }
@@ -154,7 +154,8 @@ impl Gather {
 
     fn failed(&self, error: TaskError) {
         let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        found.missing -= 1;
+        // Items of an iterator that panicked end before they were expected.
+        found.missing = found.missing.saturating_sub(1);
         let first = !std::mem::replace(&mut found.over, true);
         let raws = std::mem::take(&mut found.raws);
         drop(found);

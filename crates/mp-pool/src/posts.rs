@@ -323,7 +323,7 @@ impl Owner {
     pub(crate) fn keep_time(&mut self, now: Instant) {
         let mut back = Vec::new();
         let Owner { posts, retiring, book, scratch, leaving, .. } = self;
-        let seats = posts.iter_mut().filter_map(|post| post.seat.as_mut());
+        let seats = posts.iter_mut().flat_map(|post| post.seat.iter_mut().chain(&mut post.next));
         for seat in seats.chain(retiring) {
             back.extend(seat.keep_time(now, scratch, book));
             back.extend(seat.take_expired(now));

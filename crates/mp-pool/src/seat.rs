@@ -33,7 +33,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A ready worker that has not begun with a job that has a time-out after so long is stopped or stuck.
-const STALLED: Duration = Duration::from_secs(10);
+const STALLED: Duration = Duration::from_secs(2);
 
 /// What a worker is started with.
 #[derive(Clone, Debug)]
@@ -42,6 +42,8 @@ pub(crate) struct Recipe {
     pub(crate) initializer: Initializer,
     /// Between SIGTERM and SIGKILL.
     pub(crate) grace: Duration,
+    /// How long a worker may take until it is ready.
+    pub(crate) start_timeout: Option<Duration>,
     pub(crate) recycle: Recycle,
     pub(crate) capture_stdout: bool,
     /// Each worker gets a processor of its own, as far as there are enough.
@@ -111,6 +113,7 @@ pub(crate) struct Seat {
     /// Since when it has nothing to do.
     pub(crate) idle_since: Instant,
     grace: Duration,
+    start_timeout: Option<Duration>,
     jobs: VecDeque<InFlight>,
     /// How many items of `jobs` have no result.
     load: usize,
@@ -167,6 +170,7 @@ impl Seat {
             announced: false,
             idle_since: Instant::now(),
             grace: recipe.grace,
+            start_timeout: recipe.start_timeout,
             jobs: VecDeque::new(),
             load: 0,
             first_since: Instant::now(),
@@ -452,7 +456,8 @@ impl Seat {
     /// When to look at this worker's time again.
     pub(crate) fn deadline(&self, now: Instant) -> Option<Instant> {
         match self.condition {
-            Condition::Starting | Condition::Doomed { killed: true, .. } => return None,
+            Condition::Starting => return self.start_timeout.and_then(|most| self.born.checked_add(most)),
+            Condition::Doomed { killed: true, .. } => return None,
             Condition::Doomed { since, .. } => return since.checked_add(self.grace),
             Condition::Ready => {}
         }
@@ -477,7 +482,15 @@ impl Seat {
     /// Its time is over, if it is: gives back what has not started, and ends the worker step by step.
     pub(crate) fn keep_time(&mut self, now: Instant, scratch: &mut Vec<u8>, book: &mut Book) -> Vec<Job> {
         match self.condition {
-            Condition::Starting | Condition::Doomed { killed: true, .. } => Vec::new(),
+            Condition::Starting => {
+                if self.start_timeout.is_some_and(|most| now.saturating_duration_since(self.born) >= most) {
+                    // It counts as one that ended before it was ready, so nothing but its life is changed here.
+                    self.start_timeout = None;
+                    let _ = self.process.kill();
+                }
+                Vec::new()
+            }
+            Condition::Doomed { killed: true, .. } => Vec::new(),
             Condition::Doomed { since, killed: false, why } => {
                 if now.saturating_duration_since(since) >= self.grace {
                     self.condition = Condition::Doomed { since, killed: true, why };
