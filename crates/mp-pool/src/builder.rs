@@ -11,8 +11,9 @@ use crate::worker::Initializer;
 use mp_core::wire;
 use mp_process::{Limit, Process, Resource, SpawnError, StartMethod, Task, cpu_count, routine::Routine};
 use serde::{Serialize, de::DeserializeOwned};
+use signal_hook::SigId;
 use std::ffi::OsStr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -252,7 +253,8 @@ impl Builder {
     }
 
     /// Handles Ctrl-C: once, and the pool closes, what runs ends in peace and what waits is cancelled; twice, and all is terminated. By
-    /// default no signal handler is installed, and Ctrl-C ends this process, and with it the workers.
+    /// default no signal handler is installed, and Ctrl-C ends this process, and with it the workers. With it the handler stays when the
+    /// pool has ended: Ctrl-C does nothing then, unless the program handles it.
     pub fn ctrl_c(mut self, handle: bool) -> Builder {
         self.ctrl_c = handle;
         self
@@ -321,7 +323,7 @@ impl Builder {
             terms: self.terms,
             most: (self.most != UNLIMITED).then_some(self.most),
             trace: self.trace,
-            interrupts: self.ctrl_c.then(interrupts).transpose()?,
+            interrupts: self.ctrl_c.then(Interrupts::new).transpose()?,
             inline: self.inline,
         })
     }
@@ -335,11 +337,37 @@ fn processors() -> Vec<usize> {
 }
 
 /// A byte for each Ctrl-C.
-fn interrupts() -> io::Result<OwnedFd> {
-    let (reader, writer) = UnixStream::pair()?;
-    reader.set_nonblocking(true)?;
-    signal_hook::low_level::pipe::register(signal_hook::consts::SIGINT, writer)?;
-    Ok(reader.into())
+#[derive(Debug)]
+pub(crate) struct Interrupts {
+    reader: UnixStream,
+    id: SigId,
+}
+
+impl Interrupts {
+    fn new() -> io::Result<Interrupts> {
+        let (reader, writer) = UnixStream::pair()?;
+        reader.set_nonblocking(true)?;
+        let id = signal_hook::low_level::pipe::register(signal_hook::consts::SIGINT, writer)?;
+        Ok(Interrupts { reader, id })
+    }
+
+    /// Takes one of them.
+    pub(crate) fn take(&self) {
+        // What is not read now is another interrupt.
+        let _ = rustix::io::read(&self.reader, &mut [0; 1]);
+    }
+}
+
+impl AsFd for Interrupts {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.reader.as_fd()
+    }
+}
+
+impl Drop for Interrupts {
+    fn drop(&mut self) {
+        signal_hook::low_level::unregister(self.id);
+    }
 }
 
 /// An initializer is kept as bytes, for workers that are started later; so handles cannot be among its arguments.

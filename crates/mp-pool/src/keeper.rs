@@ -1,5 +1,6 @@
 //! The thread that keeps a pool: it is the owner when nobody else is, sleeps when nothing happens, and shuts down.
 
+use crate::builder::Interrupts;
 use crate::inbox::Shared;
 use crate::observe::Event;
 use crate::output::Stream;
@@ -63,7 +64,7 @@ impl AsFd for Own {
 }
 
 /// The thread's body.
-pub(crate) fn run(shared: &Arc<Shared>, interrupts: Option<OwnedFd>) {
+pub(crate) fn run(shared: &Arc<Shared>, interrupts: Option<Interrupts>) {
     // Should anything here panic: nobody waits for a pool without an owner.
     let guard = Unattended(Arc::clone(shared));
     let interrupts = interrupts.map(Arc::new);
@@ -85,8 +86,7 @@ pub(crate) fn run(shared: &Arc<Shared>, interrupts: Option<OwnedFd>) {
         if happened.contains(&Polled::Interrupt)
             && let Some(interrupts) = &interrupts
         {
-            // What is not read now is another interrupt.
-            let _ = rustix::io::read(interrupts, &mut [0; 1]);
+            interrupts.take();
         }
         if let Some(owner) = shared.owner().as_mut() {
             owner.look_around(&happened);
@@ -107,7 +107,7 @@ fn work(owner: &mut Owner) {
 
 impl Owner {
     /// The last look before a sleep: what to watch, and for how long.
-    fn settle_down(&mut self, interrupts: Option<&Arc<OwnedFd>>) -> (Watched, Option<Duration>) {
+    fn settle_down(&mut self, interrupts: Option<&Arc<Interrupts>>) -> (Watched, Option<Duration>) {
         for seat in self.seats_mut() {
             // Fails only when the line is broken: its pidfd or socket says so in the poll.
             let _ = seat.line.announce_sleep(seat.full);
@@ -129,7 +129,7 @@ impl Owner {
         (self.watched(interrupts), timeout)
     }
 
-    fn watched(&self, interrupts: Option<&Arc<OwnedFd>>) -> Watched {
+    fn watched(&self, interrupts: Option<&Arc<Interrupts>>) -> Watched {
         let mut watched = Watched::default();
         if let Some(interrupts) = interrupts {
             watched.add(Polled::Interrupt, Arc::clone(interrupts) as Kept);

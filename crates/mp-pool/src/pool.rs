@@ -2,7 +2,7 @@
 
 use crate::async_result::AsyncResult;
 use crate::book::Book;
-use crate::builder::Builder;
+use crate::builder::{Builder, Interrupts};
 use crate::callbacks::Callbacks;
 use crate::error::{PoolError, TaskError};
 use crate::imap::Imap;
@@ -20,7 +20,6 @@ use crate::task::TaskOptions;
 use crate::terms::{Place, Terms};
 use mp_process::Task;
 use serde::{Serialize, de::DeserializeOwned};
-use std::os::fd::OwnedFd;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -81,7 +80,7 @@ pub(crate) struct Plan {
     pub(crate) terms: Terms,
     pub(crate) most: Option<Most>,
     pub(crate) trace: Option<PathBuf>,
-    pub(crate) interrupts: Option<OwnedFd>,
+    pub(crate) interrupts: Option<Interrupts>,
     pub(crate) inline: bool,
 }
 

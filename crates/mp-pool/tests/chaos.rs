@@ -245,7 +245,7 @@ fn soak() {
             rounds += 1;
             // What is loaded and warmed up in the first rounds stays.
             let now = (resident(), entries("/proc/self/fd"), entries("/proc/self/task"));
-            let first = *first.get_or_insert_with(|| now);
+            let first = *first.get_or_insert(now);
             if rounds > 10 {
                 assert!(now.0 < first.0 * 2 + (32 << 20), "memory grew from {} to {}", first.0, now.0);
                 assert!(now.1 < first.1 + 40, "descriptors grew from {} to {}", first.1, now.1);

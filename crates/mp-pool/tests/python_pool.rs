@@ -482,7 +482,7 @@ mod _TestPoolWorkerLifetime {
         if mp_test::role().is_some() {
             // Never dropped: the process ends with it.
             let pool = Pool::new(2).unwrap();
-            let _ = pool.apply_async(hang, ());
+            drop(pool.apply_async(hang, ()));
             std::mem::forget(pool);
             return;
         }
