@@ -48,6 +48,9 @@ pub(crate) fn exists(pid: u32) -> bool {
 #[unsafe(link_section = ".init_array")]
 static CHOOSE: extern "C" fn() = {
     extern "C" fn choose() {
+        // A shell that runs this in the background ignores interrupts for it, and so would every child.
+        // SAFETY: sets a disposition without a handler.
+        unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
         match std::env::var("MP_TEST_START_METHOD").as_deref() {
             Ok("forkserver") => set_start_method(StartMethod::ForkServer),
             // SAFETY: the harness's other threads wait while a test runs, and children need nothing of theirs.
