@@ -1,7 +1,7 @@
 //! The forms for futures: they wait in the kernel as `poll` does, and take nothing but in the step that returns it.
 
 use crate::error::{RecvError, TryRecvError};
-use crate::{AcceptError, Connection, Listener, Peer, Receiver};
+use crate::{AcceptError, Connection, Listener, Peer, Receiver, RecvHalf};
 use mp_core::Waitable;
 use serde::de::DeserializeOwned;
 use std::time::Duration;
@@ -42,6 +42,17 @@ impl Connection {
     /// ```
     pub async fn recv_async<T: DeserializeOwned + 'static>(&mut self) -> Result<T, RecvError> {
         recv(self, Connection::try_recv).await
+    }
+}
+
+impl RecvHalf {
+    /// As [`Connection::recv_async`].
+    ///
+    /// # Errors
+    ///
+    /// See [`RecvError`].
+    pub async fn recv_async<T: DeserializeOwned + 'static>(&mut self) -> Result<T, RecvError> {
+        recv(self, RecvHalf::try_recv).await
     }
 }
 

@@ -2,7 +2,9 @@
 
 use crate::Connection;
 use crate::connection::Side;
-use crate::error::{RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError};
+use crate::error::{
+    RecvBytesIntoError, RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError,
+};
 use crate::half::{Reader, Refused, Writer};
 use crate::link::Link;
 use crate::poller::Poller;
@@ -235,6 +237,19 @@ impl RecvHalf {
     /// See [`RecvError`].
     pub fn recv_bytes(&mut self) -> Result<Vec<u8>, RecvError> {
         self.recv()
+    }
+
+    /// As [`Connection::recv_bytes_into`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Connection::recv_bytes_into`].
+    pub fn recv_bytes_into(&mut self, buffer: &mut [u8]) -> Result<usize, RecvBytesIntoError> {
+        let received = self.with_reader(|reader, link| match reader.wait(link, Deadline::NEVER)? {
+            Some(head) => reader.take_bytes_into(link, &head, buffer),
+            None => Err(RecvError::Disconnected),
+        });
+        received?.map_err(RecvBytesIntoError::TooShort)
     }
 
     /// As [`Connection::poll`].

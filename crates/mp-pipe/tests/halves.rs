@@ -31,6 +31,11 @@ fn smoke() {
         sending.send_timeout(2, Duration::ZERO).unwrap();
         let mut whole = sending.reunite(receiving).unwrap();
         whole.send(3).unwrap();
+        right.send_bytes(b"again").unwrap();
+        let (sending, mut receiving) = whole.split().unwrap();
+        let mut buffer = [0; 5];
+        assert_eq!((receiving.recv_bytes_into(&mut buffer).unwrap(), &buffer), (5, b"again"));
+        let mut whole = sending.reunite(receiving).unwrap();
         assert_eq!(right.recv_bytes().unwrap(), b"x");
         assert_eq!([right.recv::<i32>().unwrap(), right.recv().unwrap(), right.recv().unwrap()], [1, 2, 3]);
         right.send(4).unwrap();
