@@ -11,8 +11,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use std::borrow::Cow;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::sync::atomic::Ordering::{AcqRel, Relaxed, SeqCst};
-use std::sync::atomic::{AtomicU32, fence};
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// A sender asks the kernel whether the peer still lives when the last answer is older than so many ticks: some tens of
 /// microseconds, so that a burst of messages pays once and a single one is always told the truth.
@@ -120,7 +120,7 @@ impl Writer {
     pub(crate) fn send_plain(&mut self, link: &Link, encoding: Encoding, bytes: &[u8]) -> bool {
         self.peer_is_fresh()
             && link.check(self.ring.writer_lease()).is_ok()
-            && self.ring.write_plain(&self.cache, encoding, bytes)
+            && self.ring.write_plain(&self.cache, u64::MAX, encoding, bytes)
     }
 
     /// Whether the peer was lately known to live.
@@ -180,7 +180,7 @@ impl Writer {
             }
             self.alive_at = now;
             // A peer that waits for the answer must know whether spinning for it can pay.
-            announce_core(self.ring.writer_core());
+            self.ring.announce_core(self.ring.writer_core());
         }
         if !self.write(link, &message)? {
             self.write_when_there_is_room(link, &message, deadline)?;
@@ -235,15 +235,15 @@ impl Writer {
     /// Returns when the reader has taken more than `taken` messages, or after a slice.
     fn wait_for_space(&mut self, link: &Link, taken: u64, deadline: Deadline) -> Result<(), Refused> {
         let ring = &self.ring;
-        announce_core(ring.writer_core());
+        ring.announce_core(ring.writer_core());
         let reader_core = peer_core(ring.reader_core());
         let much = || ring.taken() != taken && (ring.is_empty() || ring.taken().wrapping_sub(taken) > 64);
         if self.spin.until(reader_core, much) {
             return Ok(());
         }
         let still = || ring.taken() == taken && !ring.reader_left();
-        let gone =
-            sleep_while(ring.writer_asleep(), link, deadline, reader_core, still).map_err(Refused::Io)?;
+        let gone = sleep_while(ring, [ring.writer_asleep(), ring.reader_core()], link, deadline, still)
+            .map_err(Refused::Io)?;
         if gone || ring.reader_left() { Err(Refused::Disconnected) } else { Ok(()) }
     }
 }
@@ -302,7 +302,15 @@ impl Reader {
     }
 
     /// Waits for the next message; `None` when the time is over.
+    #[inline]
     pub(crate) fn wait(&mut self, link: &Link, deadline: Deadline) -> Result<Option<Head>, RecvError> {
+        match self.look(link) {
+            Some(head) => Ok(Some(head)),
+            None => self.wait_slowly(link, deadline),
+        }
+    }
+
+    fn wait_slowly(&mut self, link: &Link, deadline: Deadline) -> Result<Option<Head>, RecvError> {
         link.check(self.ring.reader_lease()).map_err(unusable)?;
         if let Some(head) = self.ring.peek(&mut self.cache).map_err(RecvError::Io)? {
             return Ok(Some(head));
@@ -322,7 +330,7 @@ impl Reader {
             };
         }
         let mut gone = false;
-        announce_core(ring.reader_core());
+        ring.announce_core(ring.reader_core());
         // Once a wait: who then sleeps for long does not burn a spin at the end of each slice.
         self.spin.until(peer_core(ring.writer_core()), || !ring.is_empty());
         loop {
@@ -339,8 +347,7 @@ impl Reader {
             ring.release_left_regions(&mut self.cache).map_err(RecvError::Io)?;
             wake(ring, ring.writer_asleep(), link);
             let still = || ring.is_empty() && !ring.writer_left();
-            let writer_core = peer_core(ring.writer_core());
-            gone = sleep_while(ring.reader_asleep(), link, deadline, writer_core, still)
+            gone = sleep_while(ring, [ring.reader_asleep(), ring.writer_core()], link, deadline, still)
                 .map_err(RecvError::Io)?;
             // Before the next look: what was sent before it left is in the ring by then.
             gone |= ring.writer_left();
@@ -439,52 +446,29 @@ fn take_handles(link: &Link, head: &Head) -> Result<Vec<OwnedFd>, RecvError> {
     })
 }
 
-/// Announces a sleep in `asleep`, looks once more whether there is still `reason` for it, and sleeps at most a slice; true
+/// Announces a sleep in `asleep`, to who was last seen on core `peer`, looks once more whether there is still `reason` for it, and sleeps at most a slice; true
 /// when the other end is gone.
 fn sleep_while(
-    asleep: &AtomicU32,
+    ring: &Ring,
+    [asleep, peer]: [&AtomicU32; 2],
     link: &Link,
     deadline: Deadline,
-    peer_core: u32,
     reason: impl Fn() -> bool,
 ) -> io::Result<bool> {
-    asleep.store(1, Relaxed);
-    if peer_core == park::core() {
-        // One core sees its own stores in order, and interrupting all others, as the other barrier does, would cost more than the
-        // sleep. Should the peer have gone to another core just now, he may miss the word: then the slice ends the sleep.
-        fence(SeqCst);
-    } else {
-        park::heavy_barrier();
-    }
-    if reason() {
+    let mut drained = Ok(());
+    // Rung for nothing: left in the socket, such bells would take the room of handles.
+    if ring.may_sleep(asleep, peer, reason, || drained = link.drain()) {
         let gone = link.sleep(deadline);
         asleep.store(0, Relaxed);
         return gone;
     }
-    if asleep.swap(0, AcqRel) == 0 {
-        // It was rung for nothing: left in the socket, such bells would take the room of handles.
-        link.drain()?;
-    }
-    Ok(false)
+    drained.map(|()| false)
 }
 
 /// Wakes the other side if it sleeps, after something was published for it; false when it is gone.
 #[inline]
 fn wake(ring: &Ring, asleep: &AtomicU32, link: &Link) -> bool {
-    ring.barrier_before_look();
-    if asleep.load(Relaxed) == 0 {
-        return true;
-    }
-    asleep.swap(0, AcqRel) == 0 || link.ring()
-}
-
-/// Leaves the number of the core this thread runs on for the peer. A hint: it may be old when it is read.
-fn announce_core(mine: &AtomicU32) {
-    let core = park::core().wrapping_add(1);
-    // The peer reads the line: it stays his as long as nothing changes.
-    if mine.load(Relaxed) != core {
-        mine.store(core, Relaxed);
-    }
+    !ring.must_wake(asleep) || link.ring()
 }
 
 /// The core on which the peer was last seen.
@@ -503,12 +487,18 @@ fn unusable(unusable: Unusable) -> RecvError {
 mod tests {
     use super::*;
     use crate::packet::{self, Inbox};
+    use crate::ring::{Direction, Table};
+    use std::sync::atomic::Ordering::AcqRel;
+
+    const FORMAT: mp_shm::Format = mp_shm::Format::plain(*b"TEST", 1);
 
     #[test]
     fn bells_for_one_who_did_not_sleep_take_no_room() {
         let (left, right) = packet::pair().unwrap();
         let link = Link::new(left, Inbox::default());
-        let asleep = AtomicU32::new(0);
+        let memory = mp_shm::Growable::create(FORMAT, Table::Short.fixed()).unwrap();
+        let ring = Ring::new(memory, mp_shm::HEADER, Direction::There, Table::Short);
+        let asleep = ring.reader_asleep();
         for _ in 0..1000 {
             // The other side publishes and rings between the announcement and the last look.
             let reason = || {
@@ -516,7 +506,9 @@ mod tests {
                 assert!(packet::ring_bell(&right));
                 false
             };
-            assert!(!sleep_while(&asleep, &link, Deadline::NEVER, u32::MAX, reason).unwrap());
+            assert!(
+                !sleep_while(&ring, [asleep, ring.writer_core()], &link, Deadline::NEVER, reason).unwrap()
+            );
         }
         let null = std::fs::File::open("/dev/null").unwrap();
         packet::send_handles(&right, 1, &[std::os::fd::AsFd::as_fd(&null)]).unwrap();

@@ -47,7 +47,7 @@ use mp_pipe::ring::{Direction, ReaderCache, Ring, Table, WriterCache};
 use mp_shm::{Format, Growable, HEADER, Mapping};
 use serde::{Deserialize, Serialize};
 use std::os::fd::AsFd;
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Mutex, TryLockError};
 use std::time::Duration;
@@ -250,8 +250,14 @@ impl Core {
     #[inline]
     pub(crate) fn wake(&self, word: &AtomicU32) {
         // On x86-64 the unlock before this was a full barrier already; elsewhere the sleeper's process-wide one is.
-        self.ring.barrier_before_look();
-        if word.load(Relaxed) != 0 && word.swap(0, AcqRel) != 0 {
+        if self.ring.must_wake(word) {
+            // Who is woken may spin for the next message, or for room: not for somebody on his own core.
+            let woken_by_a_producer = std::ptr::eq(word, self.ring.reader_asleep());
+            self.ring.announce_core(if woken_by_a_producer {
+                self.ring.writer_core()
+            } else {
+                self.ring.reader_core()
+            });
             park::wake(word, 1);
         }
     }
@@ -476,7 +482,7 @@ impl Drop for Core {
 }
 
 /// Runs `body` with what this process remembers; with nothing remembered where that is taken (a child forked at the wrong moment).
-#[inline]
+#[inline(always)]
 pub(crate) fn with_cache<C: Default, R>(cache: &Mutex<C>, body: impl FnOnce(&mut C) -> R) -> R {
     match cache.try_lock() {
         Ok(mut cache) => body(&mut cache),

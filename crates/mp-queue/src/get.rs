@@ -5,7 +5,7 @@ use crate::claims::Claimed;
 use crate::core::{Core, GET_LOCK, TURNS, lock_deadline, with_cache};
 use crate::error::GetError;
 use crate::join::take_returned;
-use crate::wait::Wait;
+use crate::wait::{Side, Wait};
 use mp_core::{Deadline, Encoding, Handle};
 use mp_lock::raw::RawLockError;
 use mp_pipe::packet::{self, Inbox};
@@ -73,7 +73,7 @@ impl Core {
         first.map(|taken| taken.is_some())
     }
 
-    #[inline]
+    #[inline(always)]
     fn get_in_time<R>(
         &self,
         socket: &Handle,
@@ -113,7 +113,7 @@ impl Core {
             if deadline.passed() {
                 return Ok(None);
             }
-            let idle = wait.sleep(self.ring.reader_asleep(), deadline, || {
+            let idle = wait.sleep(&self.ring, Side::Get, deadline, || {
                 self.has_something() || self.is_closed() || self.departures() != departures
             });
             if idle {
@@ -129,7 +129,7 @@ impl Core {
         (watched && packet::hung_up(socket)).then_some(GetError::Disconnected)
     }
 
-    #[inline]
+    #[inline(always)]
     fn get_once<R>(
         &self,
         deadline: Deadline,
@@ -186,7 +186,7 @@ impl Core {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn take(
         &self,
         cache: &mut ReaderCache,
@@ -198,7 +198,13 @@ impl Core {
         {
             return Ok(Look::Taken(again));
         }
-        let Some(head) = self.ring.peek(cache).map_err(GetError::Io)? else { return Ok(Look::Empty) };
+        let head = match self.ring.look(cache) {
+            Some(head) => head,
+            None => match self.ring.peek(cache).map_err(GetError::Io)? {
+                Some(head) => head,
+                None => return Ok(Look::Empty),
+            },
+        };
         let before = bytes.len();
         self.ring.copy_to(cache, &head, bytes).map_err(GetError::Io)?;
         let claimed = self.claim_before_take(&head, &bytes[before..])?;
@@ -213,7 +219,7 @@ impl Core {
     }
 
     /// The handles of the message that was just taken.
-    #[inline]
+    #[inline(always)]
     fn receive_handles(&self, head: &Head, socket: &Handle) -> Result<Vec<OwnedFd>, GetError> {
         if head.handles == 0 {
             return Ok(Vec::new());

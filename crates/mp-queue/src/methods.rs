@@ -27,6 +27,7 @@ thread_local! {
 }
 
 /// Lends a buffer of this thread; taken out while in use, since encoding may itself use a queue.
+#[inline(always)]
 fn with_scratch<R>(body: impl FnOnce(&mut Vec<u8>) -> R) -> R {
     let mut scratch = SCRATCH.take();
     let result = body(&mut scratch);

@@ -2,7 +2,7 @@
 
 use crate::core::{Core, Held, PUT_LOCK, TURNS, lock_deadline, with_cache};
 use crate::error::PutError;
-use crate::wait::Wait;
+use crate::wait::{Side, Wait};
 use mp_core::handle::{Handle, Handles};
 use mp_core::wire::Message;
 use mp_core::{Deadline, EncodeError, Encoding, park};
@@ -111,7 +111,7 @@ impl Core {
     }
 
     /// `once` says whether it is put; false when the queue is full.
-    #[inline]
+    #[inline(always)]
     fn put_in_time(
         &self,
         socket: &Handle,
@@ -139,14 +139,14 @@ impl Core {
             if deadline.passed() {
                 return Err(Refused::TimedOut);
             }
-            wait.sleep(self.ring.writer_asleep(), deadline, || {
+            wait.sleep(&self.ring, Side::Put, deadline, || {
                 self.has_room() || self.is_closed() || self.departures() != departures
             });
         }
     }
 
     /// False when the queue is full.
-    #[inline]
+    #[inline(always)]
     fn put_once(
         &self,
         record: Record<'_>,
@@ -201,7 +201,7 @@ impl Core {
     }
 
     /// Under the put lock. False when the queue is full.
-    #[inline]
+    #[inline(always)]
     fn write_if_room(&self, record: Record<'_>, handles: &Handles, socket: &Handle) -> Result<bool, Refused> {
         match self.write(record, handles, socket) {
             Err(WriteError::Full) if !self.has_room() => return Ok(false),
@@ -219,7 +219,7 @@ impl Core {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn write(&self, record: Record<'_>, handles: &Handles, socket: &Handle) -> Result<(), WriteError> {
         let send_handles = |number| {
             let fds: Vec<BorrowedFd<'_>> = handles.fds().collect();
@@ -227,6 +227,11 @@ impl Core {
             packet::send_handles(socket, number, &fds).inspect_err(|_| self.strays().store(1, Relaxed))
         };
         with_cache(&self.writer, |cache| {
+            let plain = record.handles == 0
+                && self.ring.write_plain(cache, self.bound, record.encoding, record.bytes);
+            if plain {
+                return Ok(());
+            }
             self.ring.write(cache, Growth::Always, self.bound, record, send_handles)
         })
     }
@@ -243,7 +248,7 @@ impl Core {
     }
 
     /// Whether the lifeline is cut; `departures` as counted before.
-    #[inline]
+    #[inline(always)]
     fn consumers_gone(&self, socket: &Handle, departures: u32) -> bool {
         let now = park::ticks();
         let fresh = now.wrapping_sub(self.alive_at.load(Relaxed)) <= FRESH;

@@ -2,9 +2,19 @@
 
 use mp_core::deadline::{Deadline, SLICE};
 use mp_core::park::{self, Spin};
+use mp_pipe::ring::Ring;
 use std::cell::RefCell;
-use std::sync::atomic::AtomicU32;
-use std::sync::atomic::Ordering::{AcqRel, Relaxed};
+use std::sync::atomic::Ordering::{AcqRel, Relaxed, SeqCst};
+use std::sync::atomic::fence;
+
+/// Who waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// A consumer, for a message.
+    Get,
+    /// A producer, for room.
+    Put,
+}
 
 /// What one operation remembers of its sleeps.
 #[derive(Debug, Default)]
@@ -16,15 +26,34 @@ pub(crate) struct Wait {
 impl Wait {
     /// Sleeps on `word` until `ready`, at most a slice; true when that passed without anything.
     #[cold]
-    pub(crate) fn sleep(&mut self, word: &AtomicU32, deadline: Deadline, ready: impl Fn() -> bool) -> bool {
+    pub(crate) fn sleep(
+        &mut self,
+        ring: &Ring,
+        side: Side,
+        deadline: Deadline,
+        ready: impl Fn() -> bool,
+    ) -> bool {
         thread_local! {
-            static SPIN: RefCell<Spin> = RefCell::default();
+            static SPIN: RefCell<[Spin; 2]> = RefCell::default();
         }
-        if SPIN.with_borrow_mut(|spin| spin.until(u32::MAX, &ready)) {
+        let (word, mine, peer) = match side {
+            Side::Get => (ring.reader_asleep(), ring.reader_core(), ring.writer_core()),
+            Side::Put => (ring.writer_asleep(), ring.writer_core(), ring.reader_core()),
+        };
+        ring.announce_core(mine);
+        // Once a wait: who then sleeps for long does not burn a spin at the end of each slice. Of several on the other side, the
+        // one who was seen last stands for all.
+        let last_seen = peer.load(Relaxed).wrapping_sub(1);
+        if !self.slept && SPIN.with_borrow_mut(|spins| spins[side as usize].until(last_seen, &ready)) {
             return false;
         }
         word.store(1, Relaxed);
-        park::heavy_barrier();
+        // Who publishes gives a lock back before he looks at the word: on x86-64 that is a full barrier on his side.
+        if cfg!(target_arch = "x86_64") {
+            fence(SeqCst);
+        } else {
+            park::heavy_barrier();
+        }
         if ready() {
             // The word stays set: at worst it costs the other side one wake for nobody.
             return false;

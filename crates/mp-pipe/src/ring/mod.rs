@@ -2,8 +2,10 @@
 #![doc = include_str!("README.md")]
 
 mod layout;
+mod raw;
 mod reader;
 mod region;
+mod sync;
 mod writer;
 
 pub use layout::{Direction, Growth, Table};
@@ -75,6 +77,16 @@ impl Ring {
         self.fixed().atomic_u32(self.at + offset)
     }
 
+    #[inline]
+    fn tails(&self) -> [&AtomicU64; 2] {
+        TAIL.map(|offset| self.word(offset))
+    }
+
+    #[inline]
+    fn heads(&self) -> [&AtomicU64; 2] {
+        HEAD.map(|offset| self.word(offset))
+    }
+
     /// How many messages were ever published.
     #[inline]
     #[must_use]
@@ -144,6 +156,27 @@ impl Ring {
         self.small_word(READER_CORE)
     }
 
+    /// Leaves the number of the core this thread runs on for the other side, in `mine`: [`writer_core`](Ring::writer_core) or
+    /// [`reader_core`](Ring::reader_core). A hint: it may be old when it is read.
+    pub fn announce_core(&self, mine: &AtomicU32) {
+        let core = mp_core::park::core().wrapping_add(1);
+        // The other side reads the line: it stays his as long as nothing changes.
+        if mine.load(Relaxed) != core {
+            mine.store(core, Relaxed);
+        }
+    }
+
+    /// Between the store that announces a sleep and the last look; `peer` is the other side's core word.
+    pub fn barrier_before_sleep(&self, peer: &AtomicU32) {
+        if peer.load(Relaxed) == mp_core::park::core().wrapping_add(1) {
+            // One core sees its own stores in order, and interrupting all others, as the other barrier does, would cost more than
+            // the sleep. Should the peer have gone to another core just now, he may miss the word: then the slice ends the sleep.
+            std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+        } else {
+            mp_core::park::heavy_barrier();
+        }
+    }
+
     /// Marks: see [`layout`](self). Set once, never cleared.
     #[inline]
     #[must_use]
@@ -178,6 +211,25 @@ impl Ring {
         if !mp_core::park::register_light_barrier() {
             self.marks().fetch_or(MARK_FULL_FENCES, Release);
         }
+    }
+
+    /// After publishing or taking: whether the other side, whose sleep word is `asleep`, sleeps and must be woken.
+    #[inline(always)]
+    pub fn must_wake(&self, asleep: &AtomicU32) -> bool {
+        raw::must_wake(asleep, || self.barrier_before_look())
+    }
+
+    /// Announces a sleep in `asleep` to who was last seen on core `peer`: false when there is no `reason` for it any more;
+    /// `rung_for` is called when he rang meanwhile.
+    #[inline]
+    pub fn may_sleep(
+        &self,
+        asleep: &AtomicU32,
+        peer: &AtomicU32,
+        reason: impl FnOnce() -> bool,
+        rung_for: impl FnOnce(),
+    ) -> bool {
+        raw::may_sleep(asleep, || self.barrier_before_sleep(peer), reason, rung_for)
     }
 
     /// Between publishing and looking at the other side's sleep word.

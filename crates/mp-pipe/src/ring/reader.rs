@@ -1,8 +1,8 @@
 //! The reading side.
 
 use super::layout::*;
+use super::raw::{self, parity};
 use super::region::{Region, corrupt};
-use super::writer::parity;
 use super::{Corrupt, HeaderWord, Ring};
 use mp_core::Encoding;
 use mp_shm::WINDOW;
@@ -139,12 +139,11 @@ impl Ring {
     #[inline(always)]
     pub fn commit(&self, cache: &mut ReaderCache, head: &Head) {
         mp_core::step!("ring.read", 1);
-        let next = head.taken.wrapping_add(1);
         let behind = head.position.wrapping_add(head.total);
-        self.word(HEAD[parity(next)]).store(behind, Relaxed);
-        mp_core::step!("ring.read", 2);
-        // Release: the bytes were copied out before the writer may see them as free.
-        self.word(TAKEN).store(next, Release);
+        // Its Release: the bytes were copied out before the writer may see them as free.
+        raw::commit(self.word(TAKEN), self.heads(), head.taken.wrapping_add(1), behind, || {
+            mp_core::step!("ring.read", 2);
+        });
         mp_core::step!("ring.read", 3);
         // The space is given back in larger pieces: a writer that reads a line which changes with each message is
         // several times slower.
@@ -161,8 +160,7 @@ impl Ring {
 
     /// Gives back all space that was taken: before the reader sleeps, and for a writer that sleeps.
     pub fn give_all_space(&self, cache: &mut ReaderCache) {
-        let taken = self.word(TAKEN).load(Relaxed);
-        let head = self.word(HEAD[parity(taken)]).load(Relaxed);
+        let (_, head) = raw::own(self.word(TAKEN), self.heads());
         self.give_space(cache, head);
     }
 

@@ -151,37 +151,99 @@ fn memory_goes_back_after_a_burst() {
     assert_eq!(read(&ring, &mut reader).as_deref(), Some(&b"again"[..]));
 }
 
-#[test]
-fn garbage_is_an_error_never_a_panic() {
-    let mut state = 7;
-    for _ in 0..300 {
-        let (ring, mut writer, mut reader) = (ring(), WriterCache::default(), ReaderCache::default());
-        for _ in 0..20 {
-            write(&ring, &mut writer, Growth::Always, &[3; 100]).unwrap();
-        }
-        let _ = read(&ring, &mut reader);
-        for _ in 0..4 {
-            // Any word of the header, the first table entries and the first records.
-            let place = usize::try_from(random(&mut state) % 110).unwrap() * 8;
-            let value = random(&mut state) >> (random(&mut state) % 64);
-            ring.word(place).store(value, Relaxed);
-        }
-        if let Ok(region) = ring.map_region(0)
-            && let Ok(word) = region.word((random(&mut state) % 2000) & !7)
+/// Random words in everything that another process can write: the header, the table, the records.
+fn scribble(ring: &Ring, state: &mut u64) {
+    for _ in 0..random(state) % 5 {
+        let place = usize::try_from(random(state) % 110).unwrap() * 8;
+        // Small numbers and near misses as often as large ones.
+        let value = match random(state) % 3 {
+            0 => ring.word(place).load(Relaxed).wrapping_add(random(state) % 17).wrapping_sub(8),
+            _ => random(state) >> (random(state) % 64),
+        };
+        ring.word(place).store(value, Relaxed);
+    }
+    for index in 0..2 {
+        if random(state).is_multiple_of(2)
+            && let Ok(region) = ring.map_region(index)
+            && let Ok(word) = region.word((random(state) % 2000) & !7)
         {
-            word.store(random(&mut state), Relaxed);
-        }
-        for cache in [&mut reader, &mut ReaderCache::default()] {
-            for _ in 0..30 {
-                let Ok(Some(head)) = ring.peek(cache) else { break };
-                if ring.copy_to(cache, &head, &mut Vec::new()).is_err() {
-                    break;
-                }
-                ring.commit(cache, &head);
-            }
-        }
-        for _ in 0..3 {
-            let _ = write(&ring, &mut writer, Growth::Always, &[3; 100]);
+            word.store(random(state) >> (random(state) % 64), Relaxed);
         }
     }
+}
+
+/// Everything that a reader does, until it finds nothing, or an error.
+fn read_garbage(ring: &Ring, cache: &mut ReaderCache, state: &mut u64) {
+    let mut buffer = vec![0; 1 << 16];
+    for _ in 0..30 {
+        let found = if random(state).is_multiple_of(2) { Ok(ring.look(cache)) } else { ring.peek(cache) };
+        let Ok(Some(head)) = found else { break };
+        let copied = match buffer.get_mut(..head.length) {
+            Some(out) => ring.copy_into(cache, &head, out),
+            None => ring.copy_to(cache, &head, &mut Vec::new()),
+        };
+        if copied.is_err() {
+            break;
+        }
+        ring.commit(cache, &head);
+    }
+    ring.give_all_space(cache);
+    let _ = ring.release_left_regions(cache);
+    let _ = (ring.free_bytes(cache), ring.len(), ring.is_empty());
+    ring.mend_reader();
+}
+
+/// Everything that a writer does.
+fn write_garbage(ring: &Ring, cache: &mut WriterCache, state: &mut u64) {
+    for growth in [Growth::Always, Growth::WhenEmpty] {
+        let bytes = vec![3; usize::try_from(random(state) % 40_000).unwrap()];
+        if !ring.write_plain(cache, random(state), Encoding::BYTES, &bytes) {
+            let _ = write(ring, cache, growth, &bytes);
+        }
+    }
+    let _ = ring.shrink(cache);
+    ring.mend_writer();
+}
+
+fn survives_garbage(seed: u64) {
+    let mut state = seed | 1;
+    let (ring, mut writer, mut reader) = (ring(), WriterCache::default(), ReaderCache::default());
+    for _ in 0..20 {
+        write(&ring, &mut writer, Growth::Always, &[3; 100]).unwrap();
+    }
+    let _ = read(&ring, &mut reader);
+    for _ in 0..3 {
+        scribble(&ring, &mut state);
+        for cache in [&mut reader, &mut ReaderCache::default()] {
+            read_garbage(&ring, cache, &mut state);
+        }
+        for cache in [&mut writer, &mut WriterCache::default()] {
+            write_garbage(&ring, cache, &mut state);
+        }
+    }
+}
+
+#[test]
+fn garbage_is_an_error_never_a_panic() {
+    (0..500_u64).for_each(|seed| survives_garbage(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
+}
+
+/// As the one above, for `MP_STRESS_SECONDS`, from other seeds each time; a failure names its seed.
+#[test]
+#[ignore = "stress: runs for MP_STRESS_SECONDS"]
+fn much_garbage_is_an_error_never_a_panic() {
+    let seconds = std::env::var("MP_STRESS_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(seconds);
+    let mut seed = mp_core::park::ticks();
+    let mut rounds = 0_u64;
+    while std::time::Instant::now() < end {
+        seed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(1);
+        let one = seed;
+        if let Err(panic) = std::panic::catch_unwind(move || survives_garbage(one)) {
+            eprintln!("survives_garbage({one}) panicked");
+            std::panic::resume_unwind(panic);
+        }
+        rounds += 1;
+    }
+    println!("{rounds} rings full of garbage");
 }

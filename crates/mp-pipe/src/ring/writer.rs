@@ -1,13 +1,13 @@
 //! The writing side.
 
 use super::layout::*;
+use super::raw::{self, parity};
 use super::region::{Region, corrupt};
 use super::{Corrupt, HeaderWord, Ring};
 use mp_core::Encoding;
 use mp_shm::WINDOW;
 use std::io;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::fence;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 /// What is written: the parts of an encoded message.
 #[derive(Clone, Copy, Debug)]
@@ -97,7 +97,7 @@ impl Ring {
     /// The way of most records: without handles, small, into a small ring in which there is room for all that is known. False, and
     /// nothing has changed, when any of that is not so: [`write`](Ring::write) then does it.
     #[inline(always)]
-    pub fn write_plain(&self, cache: &WriterCache, encoding: Encoding, bytes: &[u8]) -> bool {
+    pub fn write_plain(&self, cache: &WriterCache, bound: u64, encoding: Encoding, bytes: &[u8]) -> bool {
         let Some(region) = &cache.region else { return false };
         if bytes.len() as u64 > SMALL_REGION / PART - 16 {
             return false;
@@ -105,6 +105,9 @@ impl Ring {
         #[expect(clippy::cast_possible_truncation, reason = "less than a small region, as just checked")]
         let header = HeaderWord { length: bytes.len() as u32, encoding, handles: 0 };
         let published = self.word(PUBLISHED).load(Relaxed);
+        if bound != u64::MAX && published.wrapping_sub(cache.taken) >= bound {
+            return false;
+        }
         let tail = self.word(TAIL[parity(published)]).load(Relaxed);
         let total = header.total();
         let current = region.size == SMALL_REGION && region.index.wrapping_add(1) == self.regions();
@@ -143,10 +146,9 @@ impl Ring {
     /// Commits: message `published + 1` ends at `end`.
     #[inline(always)]
     fn publish(&self, published: u64, end: u64) {
-        let next = published.wrapping_add(1);
-        self.word(TAIL[parity(next)]).store(end, Relaxed);
-        mp_core::step!("ring.write", 3);
-        self.word(PUBLISHED).store(next, Release);
+        raw::commit(self.word(PUBLISHED), self.tails(), published.wrapping_add(1), end, || {
+            mp_core::step!("ring.write", 3);
+        });
         mp_core::step!("ring.write", 4);
     }
 
@@ -204,15 +206,7 @@ impl Ring {
 
     /// The position behind what was really taken, read from the other side's words.
     fn really_taken(&self) -> u64 {
-        loop {
-            let taken = self.taken();
-            let head = self.word(HEAD[parity(taken)]).load(Relaxed);
-            // The slot is overwritten only after `taken` has moved on; unchanged, it vouches for what was read.
-            fence(Acquire);
-            if self.word(TAKEN).load(Relaxed) == taken {
-                return head;
-            }
-        }
+        raw::others(self.word(TAKEN), self.heads())
     }
 
     /// Maps the region that is written to, unless it is the one in the cache.
@@ -252,8 +246,7 @@ impl Ring {
     ///
     /// When there is no memory for a small region.
     pub fn shrink(&self, cache: &mut WriterCache) -> Result<(), WriteError> {
-        let published = self.word(PUBLISHED).load(Relaxed);
-        let tail = self.word(TAIL[parity(published)]).load(Relaxed);
+        let (published, tail) = raw::own(self.word(PUBLISHED), self.tails());
         if published != self.taken() {
             return Ok(());
         }
@@ -273,9 +266,4 @@ fn wanted_size(total: u64) -> u64 {
     let dedicated = total.next_multiple_of(WINDOW);
     // A power of two would be taken for a ring.
     if dedicated.is_power_of_two() { dedicated + WINDOW } else { dedicated }
-}
-
-#[inline]
-pub(super) const fn parity(count: u64) -> usize {
-    (count & 1) as usize
 }

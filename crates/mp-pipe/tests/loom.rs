@@ -1,0 +1,196 @@
+//! Every interleaving of the words that the two sides of a ring share.
+#![cfg(loom)]
+#![expect(unsafe_code, reason = "the models' cells, at which loom sees who touches them together")]
+#![allow(dead_code, unreachable_pub, reason = "the machine is included whole")]
+
+/// What the machine finds in the place of the crate's own atomics.
+mod sync {
+    pub(super) use loom::sync::atomic::fence;
+    pub(super) type AtomicU32 = loom::sync::atomic::AtomicU32;
+    pub(super) type AtomicU64 = loom::sync::atomic::AtomicU64;
+}
+
+#[path = "../src/ring/raw.rs"]
+mod raw;
+
+use loom::cell::UnsafeCell;
+use loom::sync::Arc;
+use loom::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
+use loom::sync::atomic::fence;
+use loom::thread;
+use sync::{AtomicU32, AtomicU64};
+
+/// A ring whose messages are of one number each, with room for two. Loom fails when two threads may touch a cell at once.
+struct Ring {
+    published: AtomicU64,
+    tail: [AtomicU64; 2],
+    taken: AtomicU64,
+    head: [AtomicU64; 2],
+    reader_asleep: AtomicU32,
+    writer_asleep: AtomicU32,
+    bells: [AtomicU32; 2],
+    cells: [UnsafeCell<u64>; 2],
+}
+
+impl Ring {
+    fn new() -> Arc<Ring> {
+        let word = || AtomicU64::new(0);
+        let small = || AtomicU32::new(0);
+        Arc::new(Ring {
+            published: word(),
+            tail: [word(), word()],
+            taken: word(),
+            head: [word(), word()],
+            reader_asleep: small(),
+            writer_asleep: small(),
+            bells: [small(), small()],
+            cells: [UnsafeCell::new(0), UnsafeCell::new(0)],
+        })
+    }
+
+    fn tails(&self) -> [&AtomicU64; 2] {
+        [&self.tail[0], &self.tail[1]]
+    }
+
+    fn heads(&self) -> [&AtomicU64; 2] {
+        [&self.head[0], &self.head[1]]
+    }
+
+    fn cell(&self, position: u64) -> &UnsafeCell<u64> {
+        &self.cells[usize::try_from(position % 2).unwrap()]
+    }
+
+    fn fill(&self, position: u64, value: u64) {
+        // SAFETY: loom fails the test before two threads are at it.
+        self.cell(position).with_mut(|cell| unsafe { *cell = value });
+    }
+
+    /// False when there is no room.
+    fn try_send(&self, value: u64) -> bool {
+        let (published, tail) = raw::own(&self.published, self.tails());
+        if tail - raw::others(&self.taken, self.heads()) == 2 {
+            return false;
+        }
+        self.fill(tail, value);
+        raw::commit(&self.published, self.tails(), published + 1, tail + 1, || {});
+        if raw::must_wake(&self.reader_asleep, || fence(SeqCst)) {
+            self.bells[0].store(1, SeqCst);
+        }
+        true
+    }
+
+    fn try_recv(&self) -> Option<u64> {
+        let (taken, head) = raw::own(&self.taken, self.heads());
+        if self.published.load(Acquire) == taken {
+            return None;
+        }
+        // SAFETY: loom fails the test before two threads are at it.
+        let value = self.cell(head).with(|cell| unsafe { *cell });
+        raw::commit(&self.taken, self.heads(), taken + 1, head + 1, || {});
+        if raw::must_wake(&self.writer_asleep, || fence(SeqCst)) {
+            self.bells[1].store(1, SeqCst);
+        }
+        Some(value)
+    }
+
+    /// Sleeps for ever unless rung for: there is no slice in here, so loom finds each lost wake.
+    fn sleep(&self, side: usize, reason: impl Fn() -> bool) {
+        let asleep = if side == 0 { &self.reader_asleep } else { &self.writer_asleep };
+        let bell = &self.bells[side];
+        if raw::may_sleep(asleep, || fence(SeqCst), reason, || {}) {
+            while bell.load(SeqCst) == 0 {
+                thread::yield_now();
+            }
+            asleep.store(0, Relaxed);
+        }
+        bell.store(0, SeqCst);
+    }
+}
+
+#[test]
+fn messages_arrive_whole_and_in_order() {
+    loom::model(|| {
+        let ring = Ring::new();
+        let there = Arc::clone(&ring);
+        let writer = thread::spawn(move || {
+            for value in [11, 12, 13] {
+                while !there.try_send(value) {
+                    thread::yield_now();
+                }
+            }
+        });
+        for value in [11, 12, 13] {
+            let found = loop {
+                match ring.try_recv() {
+                    Some(found) => break found,
+                    None => thread::yield_now(),
+                }
+            };
+            assert_eq!(found, value);
+        }
+        writer.join().unwrap();
+    });
+}
+
+#[test]
+fn a_sleeping_reader_is_woken() {
+    loom::model(|| {
+        let ring = Ring::new();
+        let there = Arc::clone(&ring);
+        let writer = thread::spawn(move || {
+            assert!(there.try_send(1));
+            assert!(there.try_send(2));
+        });
+        for value in [1, 2] {
+            loop {
+                if let Some(found) = ring.try_recv() {
+                    assert_eq!(found, value);
+                    break;
+                }
+                ring.sleep(0, || ring.published.load(Acquire) == ring.taken.load(Relaxed));
+            }
+        }
+        writer.join().unwrap();
+    });
+}
+
+#[test]
+fn a_sleeping_writer_is_woken() {
+    loom::model(|| {
+        let ring = Ring::new();
+        assert!(ring.try_send(1));
+        assert!(ring.try_send(2));
+        let there = Arc::clone(&ring);
+        let reader = thread::spawn(move || assert_eq!(there.try_recv(), Some(1)));
+        loop {
+            let taken = ring.taken.load(Acquire);
+            if ring.try_send(3) {
+                break;
+            }
+            ring.sleep(1, || ring.taken.load(Acquire) == taken);
+        }
+        reader.join().unwrap();
+    });
+}
+
+#[test]
+fn who_died_before_the_count_has_sent_nothing() {
+    loom::model(|| {
+        let ring = Ring::new();
+        assert!(ring.try_send(1));
+        let there = Arc::clone(&ring);
+        let writers = thread::spawn(move || {
+            // The first one dies with the place stored and the count not; the next one begins again.
+            let (published, tail) = raw::own(&there.published, there.tails());
+            there.fill(tail, 99);
+            there.tail[raw::parity(published + 1)].store(tail + 1, Relaxed);
+            assert!(there.try_send(2));
+        });
+        assert_eq!(ring.try_recv(), Some(1));
+        let second = ring.try_recv();
+        assert!(second.is_none() || second == Some(2));
+        writers.join().unwrap();
+        assert_eq!(second.or_else(|| ring.try_recv()), Some(2));
+        assert_eq!(ring.try_recv(), None);
+    });
+}
