@@ -282,7 +282,8 @@ impl Post {
         }
         let report = run(function);
         #[cfg(feature = "log")]
-        log::logger().flush();
+        // The function may have set a logger of its own: its panic must not take the report with it.
+        let _ = panic::catch_unwind(|| log::logger().flush());
         mp_core::step!("process.entry", 5);
         let code = send_report(&socket, report);
         mp_core::step!("process.entry", 6);

@@ -16,12 +16,12 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use serde::{Deserialize, Serialize};
-use std::cell::Cell;
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, ThreadId};
 use std::time::Duration;
 use std::{io, process};
 
@@ -33,11 +33,6 @@ const LONGEST: usize = 32 << 10;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How many records are taken before others have their turn.
 const TURN: usize = 4096;
-
-thread_local! {
-    /// Set while this thread gives records to the logger.
-    static READS: Cell<bool> = const { Cell::new(false) };
-}
 
 /// A record as it crosses.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +65,8 @@ struct Line {
     ended: AtomicBool,
     /// Held by who reads, so that records stay in order.
     reading: Mutex<()>,
+    /// Who that is.
+    reader: Mutex<Option<ThreadId>>,
 }
 
 /// A line from a child called `name`.
@@ -82,6 +79,7 @@ pub(crate) fn open(name: &str) -> io::Result<(LogEnd, LogLine)> {
         name: name.to_owned(),
         ended: AtomicBool::new(false),
         reading: Mutex::new(()),
+        reader: Mutex::new(None),
     };
     let line = Arc::new(line);
     reader::enter(Arc::<Line>::clone(&line))?;
@@ -112,13 +110,15 @@ impl Source for Line {
     }
 
     fn read(&self, chunk: &mut [u8]) {
-        // A logger that joins a process while it logs comes back here.
-        if READS.replace(true) {
+        // A logger that joins the process whose records it is given comes back here.
+        let me = thread::current().id();
+        if *self.reader.lock().unwrap_or_else(PoisonError::into_inner) == Some(me) {
             return;
         }
         let _reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        *self.reader.lock().unwrap_or_else(PoisonError::into_inner) = Some(me);
         self.take(chunk);
-        READS.set(false);
+        *self.reader.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     fn has_ended(&self) -> bool {
