@@ -148,6 +148,31 @@ impl Event {
         self.wait_until(Deadline::at(deadline))
     }
 
+    /// Waits until it is set, under any executor. No thread waits for it, and dropping the future loses nothing.
+    ///
+    /// A set that is cleared at once is not missed, but may be noticed a second later.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported` for an event in named memory; or no descriptor is left.
+    #[cfg(feature = "async")]
+    pub async fn wait_async(&self) -> io::Result<()> {
+        /// Ready once the wait that began with `first` is over.
+        struct Since<'a>(&'a Event, u32);
+
+        impl Waitable for Since<'_> {
+            fn wait_fd(&self) -> io::Result<BorrowedFd<'_>> {
+                self.0.polled()
+            }
+
+            fn is_ready(&self) -> io::Result<bool> {
+                Ok(self.0.flag().done(self.1))
+            }
+        }
+
+        mp_core::ready(&Since(self, self.flag().look())).await
+    }
+
     fn wait_until(&self, deadline: Deadline) -> bool {
         let flag = self.flag();
         let first = flag.look();
