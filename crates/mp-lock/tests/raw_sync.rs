@@ -406,3 +406,42 @@ fn a_waiter_sees_what_a_dead_setter_did_not_tell() {
         assert!(waiter.wait().success());
     });
 }
+
+/// Fault 6: sleeps were on the wall clock, whose steps stretch and cut them.
+#[test]
+fn no_sleep_is_on_the_wall_clock() {
+    const ON_THE_WALL_CLOCK: u64 = 256;
+    let operation = |thread: String| {
+        let mut operation = None;
+        mp_test::until("the waiter sleeps", || {
+            let call =
+                std::fs::read_to_string(format!("/proc/self/task/{thread}/syscall")).unwrap_or_default();
+            let words: Vec<_> = call.split_whitespace().collect();
+            if words.first().and_then(|word| word.parse().ok()) == Some(libc::SYS_futex) {
+                operation = u64::from_str_radix(words[2].trim_start_matches("0x"), 16).ok();
+            }
+            operation.is_some()
+        });
+        operation.unwrap()
+    };
+    guarded(|| {
+        let memory = Memory::new();
+        let (lock, event) = (memory.lock(), Memory::new().event(true));
+        let guard = lock.lock().unwrap();
+        let waits: [Box<dyn Fn() -> bool + Send + Sync>; 2] =
+            [Box::new(|| lock.try_lock(millis(300)).is_err()), Box::new(|| event.wait(millis(300)).is_err())];
+        for wait in &waits {
+            thread::scope(|scope| {
+                let (at, from) = std::sync::mpsc::channel();
+                let waiter = scope.spawn(move || {
+                    at.send(rustix::thread::gettid().as_raw_nonzero().to_string()).unwrap();
+                    wait()
+                });
+                assert_eq!(operation(from.recv().unwrap()) & ON_THE_WALL_CLOCK, 0);
+                assert!(waiter.join().unwrap());
+            });
+        }
+        drop(waits);
+        drop(guard);
+    });
+}
