@@ -2,9 +2,9 @@
 //!
 //! | bytes of the payload | field |
 //! | --- | --- |
-//! | 0..56 | the mutex |
-//! | 56..60 | poison: 1 from a holder's death until `mark_recovered` |
-//! | 60..64 | a word of the type above, guarded by the mutex |
+//! | first | the mutex, 48 bytes on x86-64 |
+//! | then a word | poison: 1 from a holder's death until `mark_recovered` |
+//! | then a word | one of the type above, guarded by the mutex |
 //! | 64.. | what the type above guards |
 //!
 //! | state | next `acquire` | how it goes on |
@@ -24,7 +24,7 @@
 
 use crate::error::Refusal;
 use crate::raw::{Acquired, RobustMutex};
-use crate::sys::robust::is_this_thread;
+use crate::sys::robust::{Anchored, is_this_thread};
 use mp_core::Deadline;
 use mp_shm::{Format, HEADER, Mapping, Segment, SharedMemory};
 use serde::Deserializer;
@@ -37,12 +37,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 const MUTEX: usize = HEADER;
-const POISON: usize = HEADER + 56;
-const WORD: usize = HEADER + 60;
 /// Where the memory of the type above begins.
 pub(crate) const BODY: usize = HEADER + 64;
 
-const _: () = assert!(RobustMutex::SIZE <= 56);
+const _: () = assert!(RobustMutex::SIZE + 8 <= BODY - HEADER);
 
 /// A format whose memory holds a mutex of this C library.
 pub(crate) const fn format(kind: [u8; 4], element_size: u32) -> Format {
@@ -85,7 +83,7 @@ pub(crate) enum News {
 
 /// The memory of one lock, as this process has it mapped. The last drop is the place for invariant 2.
 pub(crate) struct Orphanable {
-    segment: Segment,
+    anchored: Anchored,
     /// Whether a thread acquired it through this mapping and has not given it back. Stored by holders only.
     taken_here: AtomicBool,
 }
@@ -99,7 +97,7 @@ impl Orphanable {
     ) -> io::Result<Arc<Orphanable>> {
         let segment = Segment::create(format, payload(body)?)?;
         build(segment.map(), fill)?;
-        Ok(Orphanable::over(segment))
+        Orphanable::over(segment)
     }
 
     /// The same at a place in named memory.
@@ -111,7 +109,7 @@ impl Orphanable {
         fill: impl FnOnce(&Mapping),
     ) -> io::Result<Arc<Orphanable>> {
         let segment = Segment::place(memory, offset, format, payload(body)?, |map| build(map, fill))?;
-        Ok(Orphanable::over(segment))
+        Orphanable::over(segment)
     }
 
     /// The one at a place in named memory.
@@ -124,17 +122,19 @@ impl Orphanable {
         Orphanable::open(Segment::open_at(memory, offset, format)?, body)
     }
 
-    fn over(segment: Segment) -> Arc<Orphanable> {
-        Arc::new(Orphanable { segment, taken_here: AtomicBool::new(false) })
+    fn over(segment: Segment) -> io::Result<Arc<Orphanable>> {
+        let no_lock = || io::Error::new(io::ErrorKind::InvalidData, "there is no lock in this memory");
+        let anchored = Anchored::find(segment, MUTEX).ok_or_else(no_lock)?;
+        Ok(Arc::new(Orphanable { anchored, taken_here: AtomicBool::new(false) }))
     }
 
     pub(crate) fn open(segment: Segment, body: usize) -> io::Result<Arc<Orphanable>> {
         let segment = same_namespace(segment)?;
-        let short = segment.len().checked_sub(BODY - HEADER).is_none_or(|len| len < body);
-        if short || RobustMutex::find(segment.map(), MUTEX).is_none() {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "there is no lock in this memory"));
+        if segment.len().checked_sub(BODY - HEADER).is_none_or(|len| len < body) {
+            let text = "shared memory that is too small for what it should hold";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
         }
-        Ok(Orphanable::over(segment))
+        Orphanable::over(segment)
     }
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
@@ -148,23 +148,23 @@ impl Orphanable {
 
     #[inline]
     pub(crate) fn segment(&self) -> &Segment {
-        &self.segment
+        self.anchored.segment()
     }
 
     #[inline]
     pub(crate) fn mutex(&self) -> RobustMutex<'_> {
-        RobustMutex::at(self.segment.map(), MUTEX)
+        self.anchored.mutex()
     }
 
     #[inline]
     fn poison(&self) -> &AtomicU32 {
-        self.segment.map().atomic_u32(POISON)
+        &self.anchored.words()[0]
     }
 
     /// The word of the type above.
     #[inline]
     pub(crate) fn word(&self) -> &AtomicU32 {
-        self.segment.map().atomic_u32(WORD)
+        &self.anchored.words()[1]
     }
 
     #[inline]
@@ -243,7 +243,7 @@ impl Drop for Orphanable {
         // ended since left the list that pointed here.
         let forgotten = self.taken_here.load(Ordering::Relaxed);
         if forgotten && self.mutex().owner().is_some_and(is_thread_of_this_process) {
-            mem::forget(self.segment.clone());
+            mem::forget(self.segment().clone());
         }
     }
 }

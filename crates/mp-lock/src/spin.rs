@@ -42,7 +42,8 @@ const INSIST: u32 = 60_000;
 /// So often in a row.
 const ROW: u32 = 64;
 /// The longest spin for a mutex.
-const BRIEF: u32 = 3_000;
+const BRIEF: u32 = 10_000;
+const MOST_PAUSES: u32 = 32;
 const FEWEST: u32 = 16;
 const SELDOM: u32 = 4096;
 
@@ -110,9 +111,11 @@ fn has_several_cores() -> bool {
     })
 }
 
-/// For the mutex, which has no memory of its own: a short spin, as long as that has lately paid anywhere in this process. What a
-/// mutex guards is held shortly, so nobody insists.
-pub(crate) fn brief(done: impl FnMut() -> bool) -> bool {
+/// For the mutex, which has no memory of its own: a short spin, as long as that has lately paid anywhere in this process.
+///
+/// It looks ever more rarely, so that two who want the same mutex all the time do not take its cache line from each other at each
+/// turn: the one runs a while, then the other. Nobody insists: what a mutex guards is held shortly.
+pub(crate) fn brief(mut done: impl FnMut() -> bool) -> bool {
     static BUDGET: AtomicU32 = AtomicU32::new(BRIEF);
     static PASSED: AtomicU32 = AtomicU32::new(0);
     if !has_several_cores() {
@@ -126,10 +129,15 @@ pub(crate) fn brief(done: impl FnMut() -> bool) -> bool {
             return false;
         }
     }
-    let took = spin(learnt.max(LEAST), done);
-    BUDGET
-        .store(if took.is_some() { BRIEF.min(learnt.max(LEAST) * 2) } else { learnt / 2 }, Ordering::Relaxed);
-    took.is_some()
+    let (start, allowed) = (Instant::now(), Duration::from_nanos(learnt.max(LEAST).into()));
+    let (mut pauses, mut found) = (1, false);
+    while !found && start.elapsed() < allowed {
+        (0..pauses).for_each(|_| spin_loop());
+        pauses = (pauses * 2).min(MOST_PAUSES);
+        found = done();
+    }
+    BUDGET.store(if found { BRIEF.min(learnt.max(LEAST) * 2) } else { learnt / 2 }, Ordering::Relaxed);
+    found
 }
 
 /// How long it took until `done`; `None` when it was not within the time.

@@ -28,7 +28,7 @@ use crate::spin;
 use libc::{c_int, pthread_mutex_t, pthread_mutexattr_t};
 use mp_core::Deadline;
 use mp_core::deadline::SLICE;
-use mp_shm::Mapping;
+use mp_shm::{Mapping, Segment};
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -202,11 +202,16 @@ impl<'a> RobustMutex<'a> {
 
     #[cold]
     fn lock_contended(&self, deadline: Deadline) -> Result<Acquired, RawLockError> {
-        if spin::brief(|| self.owner().is_none()) {
-            match self.try_lock() {
-                Err(RawLockError::TimedOut) => {}
-                done => return done,
+        let mut tried = Err(RawLockError::TimedOut);
+        let settled = spin::brief(|| {
+            // Looking changes nothing, so the line stays with the owner.
+            if self.owner().is_none() {
+                tried = self.try_lock();
             }
+            tried != Err(RawLockError::TimedOut)
+        });
+        if settled {
+            return tried;
         }
         // SAFETY: as in `owner`.
         unsafe { lock_in_slices(self.raw(), deadline) }
@@ -224,6 +229,54 @@ impl<'a> RobustMutex<'a> {
     pub fn unlock(&self) -> bool {
         // SAFETY: as in `owner`.
         unsafe { unlock(self.raw()) }
+    }
+}
+
+/// A mutex with two words behind it, together with the memory that they lie in: looked for once, then only reached.
+pub(crate) struct Anchored {
+    place: *const Flagged,
+    segment: Segment,
+}
+
+/// What lies there.
+#[repr(C)]
+struct Flagged {
+    place: Place,
+    words: [AtomicU32; 2],
+}
+
+// SAFETY: all that lies there is reached through atomics and pthread's calls, which any thread may make.
+unsafe impl Send for Anchored {}
+// SAFETY: as above.
+unsafe impl Sync for Anchored {}
+
+impl Anchored {
+    /// The mutex at `offset` of `segment`, if one was made there.
+    pub(crate) fn find(segment: Segment, offset: usize) -> Option<Anchored> {
+        let map = segment.map();
+        let end = offset.checked_add(size_of::<Flagged>())?;
+        if end > map.len() || RobustMutex::find(map, offset).is_none() {
+            return None;
+        }
+        let place = map.at::<Flagged>(offset).cast_const();
+        Some(Anchored { place, segment })
+    }
+
+    #[inline]
+    pub(crate) fn segment(&self) -> &Segment {
+        &self.segment
+    }
+
+    #[inline]
+    pub(crate) fn mutex(&self) -> RobustMutex<'_> {
+        RobustMutex { place: self.place.cast(), map: PhantomData }
+    }
+
+    /// The words behind the mutex.
+    #[inline]
+    pub(crate) fn words(&self) -> &[AtomicU32; 2] {
+        // SAFETY: `find` checked bounds and alignment, the segment keeps it mapped, and any bytes are valid atomics.
+        unsafe { &(*self.place).words }
     }
 }
 
