@@ -75,6 +75,8 @@
 //! - **News, not panic.** `acquire` gives the guard, or an error that carries the guard and the news. With `?` the error goes up and the
 //!   lock is free again, the news still there; [`into_guard`](AcquireError::into_guard) takes it on,
 //!   [`into_owned`](AcquireError::into_owned) makes an error that travels. `acquire_or_recover` is for what cannot be left half-changed.
+//! - **With or without a name.** `new` makes memory that the kernel frees with its last user. `new_in` makes the same at a place of a
+//!   [`SharedMemory`], and `open_in` finds it there: for programs that share nothing but the name.
 //! - **Four forms.** `acquire` waits, `try_acquire` does not, `acquire_timeout` and `acquire_deadline` give up: on the monotonic clock, after the
 //!   whole time. A time-out of zero tries once, [`Duration::MAX`](std::time::Duration::MAX) waits for ever, a signal interrupts nothing.
 //!
@@ -92,15 +94,17 @@
 //!
 //! # Gotchas
 //!
-//! - The news comes from the kernel for locks, at once, and by looking after the owners for semaphores, barriers and conditions: within a slice
-//!   of 100 ms (two, on a bad day), while somebody waits. Nobody looks while nobody waits.
+//! - The news comes from the kernel for locks, at once, and by looking after the owners for semaphores, barriers and conditions: within 100 ms
+//!   (they look each 80), while somebody waits. Nobody looks while nobody waits.
 //! - A process that is *stopped* holding a lock (SIGSTOP, a debugger) is alive: the others wait. Use time-outs.
 //! - Two locks acquired in two orders deadlock, as everywhere.
 //! - A thread that ends holding a lock, its guard forgotten, counts as dead. A forgotten guard of a living thread holds the lock, and keeps its
-//!   memory mapped until the process ends.
+//!   memory mapped until the process ends (in named memory, its name too, unless it was unlinked).
 //! - A thread can hold some 2,000 locks at once; the kernel looks no further when it dies.
 //! - Locks cannot cross into another pid namespace (another container): their owners could not be told alive from dead there. They are refused
 //!   when they arrive. An [`Event`] has no owner and may cross.
+//! - An [`Event`] in named memory has no descriptor: it is waited for by itself, not in [`wait()`].
+//! - [`wait`](Event::wait) of an [`Event`] that somebody polls costs system calls, as its descriptor is the flag from then on.
 //! - A child of a bare `fork` inherits guards and permits that are its parent's; dropping them there does nothing. A child made by a raw `clone`
 //!   must not use what its parent held.
 //! - [`Mutex`] and [`RwLock`] take plain data (`bytemuck::Pod`) only: whatever a dead process leaves must be a valid value.
@@ -112,6 +116,10 @@
 //! | Linux (x86-64, aarch64), glibc 2.30 or newer | complete |
 //! | Linux, musl | a step of the wall clock may shift one slice of a wait for a lock, not the time-out |
 //! | others | not yet |
+//!
+//! # Features
+//!
+//! - `async`: [`Event`] gets `wait_async`. It costs no thread for each; [`async-io`](https://docs.rs/async-io) has one for the process.
 //!
 //! # Trust and safety
 //!
