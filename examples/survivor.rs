@@ -2,11 +2,11 @@
 
 #![expect(unsafe_code, reason = "one task crashes on purpose")]
 
-use multiprocess::pool::{Cause, TaskError};
+use multiprocess::pool::{Cause, Retry, TaskError};
 use multiprocess::{Pool, RemoteError};
 use std::error::Error;
 use std::hint::black_box;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What a bad task does.
 #[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
@@ -95,6 +95,39 @@ fn is_right(deed: Deed, outcome: &Result<Result<String, RemoteError>, TaskError>
     }
 }
 
+/// Fates that are not the task's own doing; gives those that were told wrong.
+fn further_fates(pool: &Pool) -> Result<Vec<Deed>, Box<dyn Error>> {
+    let mut wrong = Vec::new();
+    let poison = pool.task(task).retry(Retry::times(2)).apply((Deed::Abort,));
+    match poison {
+        Err(error @ TaskError::Poison { .. }) => println!("tried again: {error}"),
+        _ => wrong.push(Deed::Abort),
+    }
+    let hanging = pool.apply_async(task, (Deed::Hang,));
+    hanging.cancel();
+    match hanging.get() {
+        Err(error @ TaskError::Cancelled) => println!("cancelled: {error}"),
+        _ => wrong.push(Deed::Hang),
+    }
+    let by = Instant::now() + Duration::from_millis(200);
+    match pool.task(task).deadline(by).apply((Deed::Hang,)) {
+        Err(error @ TaskError::DeadlinePassed) => println!("deadline: {error}"),
+        _ => wrong.push(Deed::Hang),
+    }
+    // Once all workers are there again: four that fill them, a fifth that does not wait.
+    drop(pool.broadcast(good, &(1,)));
+    let fill: Vec<_> = (0..4).map(|_| pool.apply_async(task, (Deed::Hang,))).collect();
+    match pool.task(good).queue_timeout(Duration::from_millis(100)).apply((1,)) {
+        Err(error @ TaskError::QueueTimedOut) => println!("not started: {error}"),
+        _ => wrong.push(Deed::Return),
+    }
+    for result in fill {
+        result.cancel();
+        result.wait();
+    }
+    Ok(wrong)
+}
+
 fn main() -> Result<(), Box<dyn Error>> {
     multiprocess::init();
     let pool = Pool::builder().workers(4).memory_limit(MEMORY_LIMIT).build()?;
@@ -123,7 +156,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         done += u64::from(result.get()? == n * n);
     }
     println!("good tasks: {done} of 400 right");
+    wrong.extend(further_fates(&pool)?);
     pool.close();
-    pool.join()?;
+    let summary = pool.join()?;
+    println!("deaths: {:?}", summary.stats.deaths);
     if done == 400 && wrong.is_empty() { Ok(()) } else { Err(format!("told wrong: {wrong:?}").into()) }
 }

@@ -33,15 +33,17 @@
 //!
 //! - **A task** is a function and its arguments, as of a process: a `fn` or a closure without captures, up to eight values that serde
 //!   carries, and handles (files, pipes, locks, queues, shared memory). What it returns travels back.
-//! - **Asking for one**: [`apply`](Pool::apply) waits for the result, [`apply_async`](Pool::apply_async) gives an [`AsyncResult`],
-//!   [`apply_async_with`](Pool::apply_async_with) calls back, [`task`](Pool::task) takes options.
+//! - **Asking for one**: [`apply`](Pool::apply) waits for the result, [`apply_async`](Pool::apply_async) gives an [`AsyncResult`] (which
+//!   is a future, too), [`apply_async_with`](Pool::apply_async_with) calls back, [`task`](Pool::task) takes options: time-outs, deadline,
+//!   tries, priority, key.
 //! - **Asking for many**: [`map`](Pool::map) gives all results or the first error, [`try_map`](Pool::try_map) a result for each,
 //!   [`starmap`](Pool::starmap) takes tuples. [`imap`](Pool::imap) and [`imap_unordered`](Pool::imap_unordered) are lazy and a few items
 //!   ahead, so an endless input runs in flat memory.
 //! - **A worker** is a daemon process with a line of its own to the pool. No lock is shared with or between workers, so a worker that is
 //!   killed at any instruction stops nobody.
+//! - **Seeing it**: [`stats`](Pool::stats), a [trace file](Builder::trace_file), events, progress bars; what [`join`](Pool::join) returns.
 //! - **Ahead.** A few tasks wait at each worker. As long as one has not started it can be taken back: for a worker that is idle, or
-//!   when its worker dies. One that has started is never run again.
+//!   when its worker dies. One that has started is never run again, unless it has tries.
 //! - **The end**: [`close`](Pool::close) and [`join`](Pool::join) wait for what was submitted, [`terminate`](Pool::terminate) and dropping the
 //!   pool kill. Every task that was submitted ends exactly once.
 //!
@@ -55,6 +57,10 @@
 //! | aborts, crashes, is killed | [`TaskError::WorkerDied`] with [`Cause::Signal`], and what it last wrote to standard error |
 //! | allocates past the [limit](Builder::memory_limit) | [`TaskError::WorkerDied`] with [`Cause::Memory`] |
 //! | runs past its [time-out](TaskOptions::timeout) | [`TaskError::TimedOut`], once the worker is dead |
+//! | has not started within its [queue time-out](TaskOptions::queue_timeout) | [`TaskError::QueueTimedOut`] |
+//! | is not done by its [deadline](TaskOptions::deadline) | [`TaskError::DeadlinePassed`] |
+//! | is [cancelled](AsyncResult::cancel) | [`TaskError::Cancelled`], once it has stopped |
+//! | has [tries](TaskOptions::retry) and fails in each | [`TaskError::Poison`] with all attempts |
 //! | has not started when the pool is terminated | [`TaskError::Cancelled`] |
 //! | takes or returns what serde does not carry | [`TaskError::Encode`], [`Arguments`](TaskError::Arguments), [`Unencodable`](TaskError::Unencodable), [`Undecodable`](TaskError::Undecodable) |
 //!
@@ -77,6 +83,10 @@
 //!   SIGKILL after the [grace](Builder::grace). In a `map` it is for each item.
 //! - **The time-out does not end what the task itself has started**: its own child processes live on unless they are daemons.
 //! - **An argument that moves** (an end of a pipe) has left this process once the task is at a worker. If it cannot be decoded there, it is closed.
+//! - **A task that waits** takes at most 700 bytes here beside its arguments, the handle of its result included, and no descriptor.
+//! - **Ctrl-C at a terminal** goes to all processes of the program. Workers live on; this process ends, and they with it, unless it handles
+//!   the signal or the pool [does](Builder::ctrl_c).
+//! - **A waker must not block**: futures are woken by whoever is the pool's owner at that moment.
 //! - **Results wait in this process** until they are asked for: for very many use [`imap_unordered`](Pool::imap_unordered).
 //! - **A `Vec<u8>` among several arguments** is encoded byte by byte; large ones are faster as text, as shared memory, or in a file.
 //! - **Standard error** of a worker is a pipe to this process, which passes it on and keeps the end for the report; it is no terminal there.
@@ -88,7 +98,11 @@
 //!
 //! # Platforms
 //!
-//! Linux 5.4 or later. Rust 1.88 (MSRV). No features.
+//! Linux 5.4 or later. Rust 1.88 (MSRV).
+//!
+//! # Features
+//!
+//! None by default. `indicatif`: progress bars for maps and streams. `log`, `tracing`: events of the pool, told from a thread of their own.
 //!
 //! # Trust and safety
 //!

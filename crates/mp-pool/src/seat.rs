@@ -369,7 +369,7 @@ impl Seat {
         self.load.saturating_sub(own + bound)
     }
 
-    /// Gives away the last job, or half of what has not started of the only one.
+    /// Gives away the first job that waits, or half of what has not started of the only one.
     pub(crate) fn give_surplus(&mut self) -> Option<Job> {
         match self.jobs.len() {
             0 => None,
@@ -379,8 +379,9 @@ impl Seat {
             }
             _ => {
                 let free = |job: &InFlight| job.job.terms.place == Place::Anywhere;
-                let last = self.jobs.iter().rposition(free).filter(|last| *last > 0)?;
-                self.take_back(last, |_| 0)
+                // What has waited longest goes first.
+                let next = self.jobs.iter().skip(1).position(free)? + 1;
+                self.take_back(next, |_| 0)
             }
         }
     }

@@ -3,18 +3,20 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 #![allow(non_snake_case, reason = "modules are named as CPython's classes")]
 
-use mp_pool::{Cause, NotYet, Pool, PoolError, TaskError, as_completed};
+use mp_pool::{NotYet, Pool, PoolError, TaskError};
 use mp_shm::Value;
 use mp_test::until;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 mod methods;
+mod traps;
 
 use methods::guarded;
+use traps::{Trap, make, take};
 
 mp_pool::enable_test_support!();
 
@@ -43,70 +45,6 @@ fn fail() {
 
 fn pid() -> u32 {
     std::process::id()
-}
-
-fn abort() {
-    std::process::abort();
-}
-
-/// What it does while it crosses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Trap {
-    None,
-    ErrorWhenEncoded,
-    ErrorWhenDecoded,
-    ExitWhenDecoded,
-    CrashWhenDecoded,
-    ExitWhenEncoded,
-    CrashWhenEncoded,
-}
-
-const TRAPS: [Trap; 7] = [
-    Trap::None,
-    Trap::ErrorWhenEncoded,
-    Trap::ErrorWhenDecoded,
-    Trap::ExitWhenDecoded,
-    Trap::CrashWhenDecoded,
-    Trap::ExitWhenEncoded,
-    Trap::CrashWhenEncoded,
-];
-
-#[expect(clippy::disallowed_methods, reason = "this is what is tested")]
-fn exit() -> ! {
-    std::process::exit(0)
-}
-
-impl Serialize for Trap {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Trap::ErrorWhenEncoded => return Err(serde::ser::Error::custom("a trap")),
-            // Only in a worker: the parent must live.
-            Trap::ExitWhenEncoded if mp_pool::worker_index().is_some() => exit(),
-            Trap::CrashWhenEncoded if mp_pool::worker_index().is_some() => std::process::abort(),
-            _ => {}
-        }
-        let number = TRAPS.iter().position(|trap| trap == self).unwrap_or(0);
-        (number as u64).serialize(serializer)
-    }
-}
-
-impl<'de> Deserialize<'de> for Trap {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Trap, D::Error> {
-        let number = u64::deserialize(deserializer)?;
-        let trap = *usize::try_from(number).ok().and_then(|number| TRAPS.get(number)).unwrap_or(&Trap::None);
-        match trap {
-            Trap::ErrorWhenDecoded => Err(serde::de::Error::custom("a trap")),
-            Trap::ExitWhenDecoded => exit(),
-            Trap::CrashWhenDecoded => std::process::abort(),
-            trap => Ok(trap),
-        }
-    }
-}
-
-fn take(_: Trap) {}
-
-fn make(number: u64) -> Trap {
-    TRAPS[usize::try_from(number).unwrap()]
 }
 
 /// The pool still serves.
@@ -516,229 +454,5 @@ mod TestInitializers {
 
     fn marked() -> u32 {
         mp_pool::with_state(|number: &u32| *number)
-    }
-}
-
-mod ExecutorDeadlockTest {
-    use super::*;
-
-    /// One trap among good tasks: it alone has an error, and the pool serves on.
-    fn check(run: impl Fn(&Pool) -> TaskError, is_right: impl Fn(&TaskError) -> bool) {
-        guarded(|| {
-            let pool = Pool::new(2).unwrap();
-            let good: Vec<_> = (0..50).map(|n| pool.apply_async(square, (n,))).collect();
-            let error = run(&pool);
-            assert!(is_right(&error), "{error:?}");
-            assert!((0..).zip(good).all(|(n, result)| result.get().unwrap() == n * n));
-            serves(&pool);
-            pool.close();
-            pool.join().unwrap();
-        });
-    }
-
-    fn argument(trap: Trap) -> impl Fn(&Pool) -> TaskError {
-        move |pool| pool.apply(take, (trap,)).unwrap_err()
-    }
-
-    fn result(number: u64) -> impl Fn(&Pool) -> TaskError {
-        move |pool| pool.apply(make, (number,)).unwrap_err()
-    }
-
-    fn aborted(error: &TaskError) -> bool {
-        matches!(error, TaskError::WorkerDied { cause: Cause::Signal { number: 6, .. }, .. })
-    }
-
-    fn exited(error: &TaskError) -> bool {
-        matches!(error, TaskError::WorkerDied { cause: Cause::Exit(0), .. })
-    }
-
-    #[test]
-    fn test_error_at_task_pickle() {
-        check(argument(Trap::ErrorWhenEncoded), |error| matches!(error, TaskError::Encode(_)));
-    }
-
-    #[test]
-    fn test_exit_at_task_unpickle() {
-        check(argument(Trap::ExitWhenDecoded), exited);
-    }
-
-    #[test]
-    fn test_error_at_task_unpickle() {
-        check(argument(Trap::ErrorWhenDecoded), |error| matches!(error, TaskError::Arguments(_)));
-    }
-
-    #[test]
-    fn test_crash_at_task_unpickle() {
-        check(argument(Trap::CrashWhenDecoded), aborted);
-    }
-
-    #[test]
-    fn test_crash_during_func_exec_on_worker() {
-        check(|pool| pool.apply(abort, ()).unwrap_err(), aborted);
-    }
-
-    #[test]
-    fn test_exit_during_func_exec_on_worker() {
-        fn leave() {
-            exit();
-        }
-        check(|pool| pool.apply(leave, ()).unwrap_err(), exited);
-    }
-
-    #[test]
-    fn test_error_during_func_exec_on_worker() {
-        check(|pool| pool.apply(fail, ()).unwrap_err(), |error| matches!(error, TaskError::Panicked(_)));
-    }
-
-    #[test]
-    fn test_crash_during_result_pickle_on_worker() {
-        check(result(6), aborted);
-    }
-
-    #[test]
-    fn test_exit_during_result_pickle_on_worker() {
-        check(result(5), exited);
-    }
-
-    #[test]
-    fn test_error_during_result_pickle_on_worker() {
-        check(result(1), |error| matches!(error, TaskError::Unencodable(_)));
-    }
-
-    #[test]
-    fn test_error_during_result_unpickle_in_result_handler() {
-        check(result(2), |error| matches!(error, TaskError::Undecodable(_)));
-    }
-
-    #[test]
-    fn test_shutdown_deadlock() {
-        guarded(|| {
-            let pool = Pool::new(2).unwrap();
-            let bad = pool.apply_async(abort, ());
-            pool.close();
-            pool.join().unwrap();
-            assert!(aborted(&bad.get().unwrap_err()));
-        });
-    }
-
-    #[test]
-    fn test_shutdown_deadlock_pickle() {
-        guarded(|| {
-            let pool = Pool::new(2).unwrap();
-            let bad = pool.apply_async(take, (Trap::ErrorWhenEncoded,));
-            pool.close();
-            pool.join().unwrap();
-            assert!(matches!(bad.get(), Err(TaskError::Encode(_))));
-        });
-    }
-
-    #[test]
-    fn test_crash_big_data() {
-        fn die_of(data: String) {
-            drop(data);
-            std::process::abort();
-        }
-        check(|pool| pool.apply(die_of, ("x".repeat(4 << 20),)).unwrap_err(), aborted);
-    }
-
-    #[test]
-    fn test_gh105829_should_not_deadlock_if_wakeup_pipe_full() {
-        guarded(|| {
-            let pool = Pool::new(1).unwrap();
-            let results: Vec<_> = (0..100_000).map(|n| pool.apply_async(square, (n,))).collect();
-            assert!((0..).zip(results).all(|(n, result)| result.get().unwrap() == n * n));
-        });
-    }
-}
-
-mod ExecutorTest {
-    use super::*;
-
-    #[test]
-    fn test_map_exception() {
-        guarded(|| {
-            let pool = Pool::new(2).unwrap();
-            let mut results = pool.imap(fail_at_five, 0..10);
-            for n in 0..10 {
-                assert_eq!(results.next().unwrap().is_ok(), n != 5, "the error keeps its place");
-            }
-        });
-    }
-
-    fn fail_at_five(n: u64) -> u64 {
-        assert!(n != 5, "five");
-        n
-    }
-
-    #[test]
-    fn test_map_buffersize_when_buffer_is_full() {
-        guarded(|| {
-            let pool = Pool::new(2).unwrap();
-            for size in [1, 2, 5] {
-                let mut pulled = 0;
-                let items = (0..).inspect(|_| pulled += 1);
-                let came = pool.task(square).buffer(size).imap(items).take(3).count();
-                assert_eq!(came, 3);
-                assert!(pulled <= 3 + size as u64, "{pulled} were pulled with a buffer of {size}");
-            }
-        });
-    }
-
-    #[test]
-    fn test_shutdown_race_issue12456() {
-        guarded(|| {
-            let pool = Pool::new(3).unwrap();
-            let result = pool.map_async(square, [1, 2, 3]);
-            drop(pool);
-            let _ = result.get();
-        });
-    }
-
-    #[test]
-    fn test_killed_child() {
-        guarded(|| {
-            let pool = Pool::new(1).unwrap();
-            let worker = pool.apply(pid, ()).unwrap();
-            let running = pool.apply_async(hang, ());
-            until("the task runs", || pool.stats().at_workers == 1);
-            thread::sleep(Duration::from_millis(1));
-            let worker = rustix::process::Pid::from_raw(worker.cast_signed()).unwrap();
-            rustix::process::kill_process(worker, rustix::process::Signal::TERM).unwrap();
-            // Whether it had started is not known here: then it runs elsewhere.
-            if let Ok(result) = running.get_timeout(Duration::from_millis(300)) {
-                assert!(matches!(
-                    result,
-                    Err(TaskError::WorkerDied { cause: Cause::Signal { number: 15, .. }, .. })
-                ));
-                serves(&pool);
-            }
-        });
-    }
-
-    #[test]
-    fn test_cancel_futures() {
-        guarded(|| {
-            let pool = Pool::new(1).unwrap();
-            let results: Vec<_> = (0..50).map(|n| pool.apply_async(sleep_then, (5, n))).collect();
-            for result in results.iter().skip(1) {
-                let _ = result.cancel();
-            }
-            pool.close();
-            pool.join().unwrap();
-            let cancelled = results.into_iter().filter(|result| result.successful() == Some(false)).count();
-            assert!(cancelled >= 40, "{cancelled} of 49 were cancelled");
-        });
-    }
-
-    #[test]
-    fn test_no_timeout_as_completed() {
-        guarded(|| {
-            let pool = Pool::new(2).unwrap();
-            let done = pool.apply_async(square, (1,));
-            done.wait();
-            let results = [done, pool.apply_async(square, (2,)), pool.apply_async(square, (3,))];
-            let numbers: BTreeSet<usize> = as_completed(results).map(|(number, _)| number).collect();
-            assert_eq!(numbers.len(), 3);
-        });
     }
 }
