@@ -144,13 +144,20 @@ impl Writer {
 
     /// After [`send_plain`](Writer::send_plain): as [`send_message`](Writer::send_message) ends.
     #[inline(always)]
-    pub(crate) fn wake_reader(&self, link: &Link) -> Result<(), Refused> {
+    pub(crate) fn wake_reader(&mut self, link: &Link) -> Result<(), Refused> {
         // A peer that had gone before it could be woken never sees the message, unless it had taken it already.
         if wake(&self.ring, self.ring.reader_asleep(), link) || self.ring.is_empty() {
             Ok(())
         } else {
+            self.trust_nothing();
             Err(Refused::Disconnected)
         }
+    }
+
+    /// Whoever was told that the peer is gone is told so by each send from then on.
+    #[cold]
+    fn trust_nothing(&mut self) {
+        (self.spared, self.alive_at) = (0, park::ticks().wrapping_sub(FRESH + 1));
     }
 
     #[inline(always)]
@@ -163,7 +170,11 @@ impl Writer {
         if message.handles.is_empty() && self.send_plain(link, message.encoding, message.bytes) {
             return self.wake_reader(link);
         }
-        self.send_message_slowly(link, message, deadline)
+        let sent = self.send_message_slowly(link, message, deadline);
+        if matches!(sent, Err(Refused::Disconnected)) {
+            self.trust_nothing();
+        }
+        sent
     }
 
     fn send_message_slowly(
