@@ -2,6 +2,7 @@
 
 mod barrier;
 pub(crate) mod futex;
+pub(crate) mod large;
 pub(crate) mod links;
 pub(crate) mod memory;
 pub(crate) mod mutex;

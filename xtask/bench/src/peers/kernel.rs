@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 
 use crate::contestant::{Failure, Measured};
+use crate::limit::large::{ANSWER, PLAIN, SIZE, STOP};
 use crate::link::{self, Link};
 use crate::meter::Meter;
 use crate::{cores, role};
@@ -49,6 +50,42 @@ pub(crate) fn pipe_stream(meter: &mut Meter) -> Measured {
     with_pipes("64", |pipes| link::stream::<64>(meter, pipes))
 }
 
+pub(crate) fn socket_stream_large(meter: &mut Meter) -> Measured {
+    with_socket("large", |socket| large(meter, socket))
+}
+
+pub(crate) fn pipe_stream_large(meter: &mut Meter) -> Measured {
+    with_pipes("large", |pipes| large(meter, pipes))
+}
+
+/// Sends a mebibyte at a time, from one buffer into another that is used again.
+fn large<R: Read, W: Write>(meter: &mut Meter, bytes: &mut Bytes<R, W>) -> Measured {
+    let mut message = vec![PLAIN; SIZE];
+    meter.measure(|n| {
+        message[0] = PLAIN;
+        for _ in 1..n {
+            bytes.to.write_all(&message)?;
+        }
+        message[0] = ANSWER;
+        bytes.to.write_all(&message)?;
+        Ok(bytes.from.read_exact(&mut [0])?)
+    })?;
+    message[0] = STOP;
+    Ok(bytes.to.write_all(&message)?)
+}
+
+fn serve_large<R: Read, W: Write>(bytes: &mut Bytes<R, W>) -> Result<(), Failure> {
+    let mut message = vec![0; SIZE];
+    loop {
+        bytes.from.read_exact(&mut message)?;
+        match message[0] {
+            STOP => return Ok(()),
+            ANSWER => bytes.to.write_all(b"!")?,
+            _ => {}
+        }
+    }
+}
+
 fn with_socket(size: &str, measure: impl FnOnce(&mut Bytes<UnixStream, UnixStream>) -> Measured) -> Measured {
     let (here, there) = UnixStream::pair()?;
     let child = role::command("socket", size, OwnedFd::from(there))?.spawn()?;
@@ -81,5 +118,9 @@ pub(crate) fn serve_pipe(size: &str) -> Result<(), Failure> {
 
 fn serve<R: Read, W: Write>(size: &str, bytes: &mut Bytes<R, W>) -> Result<(), Failure> {
     cores::pin_second()?;
-    if size == "8" { link::serve::<8>(bytes) } else { link::serve::<64>(bytes) }
+    match size {
+        "8" => link::serve::<8>(bytes),
+        "large" => serve_large(bytes),
+        _ => link::serve::<64>(bytes),
+    }
 }

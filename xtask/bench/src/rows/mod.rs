@@ -15,6 +15,8 @@ mod round_trip_one_core;
 mod start;
 mod start_beside_much;
 mod stream;
+mod stream_large;
+mod stream_typed;
 
 use std::time::Duration;
 
@@ -64,4 +66,6 @@ pub(crate) static ROWS: &[Row] = &[
     hand_over_one_core::ROW,
     start_beside_much::ROW,
     first_line::ROW,
+    stream_large::ROW,
+    stream_typed::ROW,
 ];
