@@ -74,11 +74,18 @@ pub fn finally(end: fn()) {
 /// When something is left.
 pub fn guarded_with_orphans(test: impl FnOnce()) {
     guarded(|| {
+        struct Subreaper;
+        impl Drop for Subreaper {
+            /// Also after a test that failed: the next one shall not find its orphans.
+            fn drop(&mut self) {
+                rustix::process::set_child_subreaper(None).expect("no subreaper");
+            }
+        }
         rustix::process::set_child_subreaper(Some(rustix::process::getpid())).expect("subreaper");
+        let _subreaper = Subreaper;
         test();
         end_all();
         reap_orphans();
-        rustix::process::set_child_subreaper(None).expect("no subreaper");
     });
 }
 
