@@ -184,6 +184,7 @@ impl Writer {
         deadline: Deadline,
     ) -> Result<(), Refused> {
         link.check(self.ring.writer_lease())?;
+        self.spared = 0;
         let now = park::ticks();
         if now.wrapping_sub(self.alive_at) > FRESH {
             if self.ring.reader_left() || link.hung_up() {
