@@ -67,9 +67,6 @@ pub struct Report {
     pub stderr: String,
     /// The last 4 KiB of its standard output, where the pool [passes that on](crate::Builder::capture_stdout).
     pub stdout: String,
-    /// Where it crashed, innermost function first, with the names that this program's symbols give; empty when no signal of a crash
-    /// (SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT) ended it.
-    pub backtrace: String,
 }
 
 impl fmt::Display for Cause {

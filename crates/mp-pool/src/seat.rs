@@ -585,7 +585,7 @@ impl Seat {
 
     fn report(&self) -> Report {
         let [stderr, stdout] = &self.outputs;
-        Report { pid: self.by.pid, stderr: stderr.tail(), stdout: stdout.tail(), backtrace: String::new() }
+        Report { pid: self.by.pid, stderr: stderr.tail(), stdout: stdout.tail() }
     }
 
     /// Closes the line, so that the worker leaves.
