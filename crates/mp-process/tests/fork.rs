@@ -5,7 +5,7 @@
 
 mod help;
 
-use help::{exists, gate, stand};
+use help::{gate, runs, stand};
 use mp_process::{
     Builder, JoinError, Process, StartMethod, active_children, current_process, parent_process,
 };
@@ -120,12 +120,6 @@ fn a_fork_that_lives_on_keeps_no_daemon_of_its_parent_alive() {
         parent.kill();
         parent.expect("both ended");
     });
-}
-
-/// Whether it is there and has not ended.
-fn runs(pid: u32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    exists(pid) && stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
 }
 
 #[test]

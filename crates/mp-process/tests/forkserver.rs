@@ -6,12 +6,10 @@
 
 mod help;
 
-use help::{gate, stand};
-use mp_process::{
-    Builder, ForkServer, JoinError, Process, Resource, SpawnError, StartMethod, Stdio, current_process,
-};
+use help::{gate, served, signal, stand};
+use mp_process::{ForkServer, JoinError, Process, Resource, SpawnError, StartMethod, Stdio, current_process};
 use mp_test::{Role, command, guarded, guarded_with_orphans, hear, role, say, until};
-use rustix::process::{Pid, Signal, getpgid, kill_process, setpgid};
+use rustix::process::{Signal, getpgid, setpgid};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -24,20 +22,6 @@ fn add(a: u32, b: u32) -> u32 {
 
 fn parent() -> u32 {
     rustix::process::getppid().unwrap().as_raw_nonzero().get().cast_unsigned()
-}
-
-fn signal(pid: u32, signal: Signal) {
-    kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), signal).unwrap();
-}
-
-/// Runs `test` with processes that come from a fork server, which ends with it.
-fn served(test: impl FnOnce(&Builder)) {
-    guarded(|| {
-        test(&Process::builder().start_method(StartMethod::ForkServer));
-        ForkServer::warm_up(|| ());
-        ForkServer::spares(0).unwrap();
-        ForkServer::stop();
-    });
 }
 
 #[test]

@@ -4,11 +4,11 @@
 
 mod help;
 
-use help::{gate, stand};
+use help::{gate, served, signal, spares, stand};
 use mp_core::step::{Action, arm};
-use mp_process::{Builder, ForkServer, JoinError, Process, SpawnError, StartMethod, active_children};
-use mp_test::{Role, command, guarded, guarded_with_orphans, role, say, steps_or_say, until};
-use rustix::process::{Pid, Signal, kill_process};
+use mp_process::{ForkServer, JoinError, Process, SpawnError, StartMethod, active_children};
+use mp_test::{Role, command, guarded_with_orphans, role, say, steps_or_say, until};
+use rustix::process::Signal;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,19 +18,6 @@ const KILLED: i32 = 9;
 
 fn double(n: u32) -> u32 {
     n * 2
-}
-
-fn signal(pid: u32, signal: Signal) {
-    kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), signal).unwrap();
-}
-
-fn served(test: impl FnOnce(&Builder)) {
-    guarded(|| {
-        test(&Process::builder().start_method(StartMethod::ForkServer));
-        ForkServer::warm_up(|| ());
-        ForkServer::spares(0).unwrap();
-        ForkServer::stop();
-    });
 }
 
 /// A file that is there until a fork server of `program` has armed its step.
@@ -169,18 +156,6 @@ fn a_stopped_fork_server_times_out_and_is_replaced() {
         assert_eq!(builder.spawn(double, (2,)).unwrap().join().unwrap(), 4);
         assert_ne!(ForkServer::pid(), Some(pid));
     });
-}
-
-/// The children of this process that are neither the program's nor its fork server.
-fn spares() -> Vec<u32> {
-    let mut found: Vec<u32> = Vec::new();
-    for task in std::fs::read_dir("/proc/self/task").unwrap() {
-        let path = task.unwrap().path().join("children");
-        let listed = std::fs::read_to_string(path).unwrap_or_default();
-        found.extend(listed.split_ascii_whitespace().map(|pid| pid.parse::<u32>().unwrap()));
-    }
-    found.retain(|pid| Some(*pid) != ForkServer::pid());
-    found
 }
 
 #[test]

@@ -3,7 +3,9 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 #![allow(unsafe_code, reason = "a constructor can only be named by its section; the promise of a fork")]
 
-use mp_process::{ForkServer, Passed, StartMethod, set_start_method, start_method};
+use mp_process::{Builder, ForkServer, Passed, Process, StartMethod, set_start_method, start_method};
+use mp_test::guarded;
+use rustix::process::{Pid, Signal, kill_process};
 use std::io::{PipeReader, PipeWriter, Read, Write, pipe};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
@@ -40,6 +42,39 @@ pub(crate) fn stand(gate: Passed<PipeReader>) -> u32 {
 /// Whether the process is there, be it as a zombie.
 pub(crate) fn exists(pid: u32) -> bool {
     Path::new(&format!("/proc/{pid}")).exists()
+}
+
+/// Runs `test` with processes that come from a fork server, which ends with it.
+pub(crate) fn served(test: impl FnOnce(&Builder)) {
+    guarded(|| {
+        test(&Process::builder().start_method(StartMethod::ForkServer));
+        ForkServer::warm_up(|| ());
+        ForkServer::spares(0).unwrap();
+        ForkServer::stop();
+    });
+}
+
+/// The children of this process that are neither the program's nor its fork server.
+pub(crate) fn spares() -> Vec<u32> {
+    let mut found: Vec<u32> = Vec::new();
+    for task in std::fs::read_dir("/proc/self/task").unwrap() {
+        let path = task.unwrap().path().join("children");
+        let listed = std::fs::read_to_string(path).unwrap_or_default();
+        found.extend(listed.split_ascii_whitespace().map(|pid| pid.parse::<u32>().unwrap()));
+    }
+    found.retain(|pid| Some(*pid) != ForkServer::pid());
+    found
+}
+
+/// Whether it is there and has not ended.
+pub(crate) fn runs(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+}
+
+/// Sends `signal` to a process.
+pub(crate) fn signal(pid: u32, signal: Signal) {
+    kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), signal).unwrap();
 }
 
 /// The same tests under each start method: `MP_TEST_START_METHOD=forkserver` or `fork` makes it the default of the test's
