@@ -5,6 +5,7 @@
 use crate::builder::Builder;
 use crate::exec;
 use crate::settings::Settings;
+use crate::streams;
 use crate::sys::process as sys;
 use mp_core::Handle;
 use rustix::fs::{Mode, OFlags};
@@ -88,12 +89,12 @@ enum Stream {
 
 impl Stream {
     /// `wanted`, or this process's `inherited`, which is a null stream there when it is closed here.
-    fn new(wanted: Option<&OwnedFd>, inherited: BorrowedFd<'_>, place: &Place) -> Stream {
+    fn new(wanted: Option<&OwnedFd>, inherited: BorrowedFd<'_>, place: &Place) -> io::Result<Stream> {
         if wanted.is_none() && place.has(inherited) {
-            return Stream::AsItIs;
+            return Ok(Stream::AsItIs);
         }
-        let fd = wanted.map_or(inherited, AsFd::as_fd).try_clone_to_owned();
-        fd.map_or(Stream::Null, |fd| Stream::Other(fd.into()))
+        let fd = streams::unless_closed(wanted.map_or(inherited, AsFd::as_fd))?;
+        Ok(fd.map_or(Stream::Null, |fd| Stream::Other(fd.into())))
     }
 
     fn apply(&self, put: fn(BorrowedFd<'_>) -> rustix::io::Result<()>) -> io::Result<()> {
@@ -111,7 +112,7 @@ impl Inherited {
     ///
     /// # Errors
     ///
-    /// When the directory that was asked for cannot be opened.
+    /// When the directory cannot be opened, or there is no descriptor left.
     pub(crate) fn new(
         builder: &Builder,
         place: &Place,
@@ -126,15 +127,14 @@ impl Inherited {
         let current_dir = match &builder.current_dir {
             Some(path) => Some(open(path)?),
             None if is_there() => None,
-            // Where it cannot be opened, the child stays in the fork server's.
-            None => open(Path::new(".")).ok(),
+            None => Some(open(Path::new("."))?),
         };
         let env = exec::environment(builder);
         Ok(Inherited {
             env: (env != place.env).then_some(env),
             current_dir: current_dir.map(Handle::from),
-            stdout: Stream::new(stdout, io::stdout().as_fd(), place),
-            stderr: Stream::new(stderr, io::stderr().as_fd(), place),
+            stdout: Stream::new(stdout, io::stdout().as_fd(), place)?,
+            stderr: Stream::new(stderr, io::stderr().as_fd(), place)?,
             stdin_is_null: place.server.is_some(),
         })
     }

@@ -5,7 +5,7 @@ use crate::sys::process as sys;
 use crate::tail::Tail;
 use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::{ChildStderr, ChildStdin, ChildStdout};
 use std::sync::Arc;
 
@@ -94,7 +94,7 @@ fn input(stdio: &Stdio) -> io::Result<(Option<OwnedFd>, Option<ChildStdin>)> {
     Ok(match stdio {
         Stdio::Null => (None, None),
         // Closed here is empty there.
-        Stdio::Inherit => (io::stdin().as_fd().try_clone_to_owned().ok(), None),
+        Stdio::Inherit => (unless_closed(io::stdin().as_fd())?, None),
         Stdio::Piped => {
             let (reader, writer) = sys::pipe()?;
             (Some(reader), Some(ChildStdin::from(writer)))
@@ -105,6 +105,15 @@ fn input(stdio: &Stdio) -> io::Result<(Option<OwnedFd>, Option<ChildStdin>)> {
         }
         Stdio::Fd(fd) => (Some(sys::above_streams(fd.try_clone()?)?), None),
     })
+}
+
+/// A copy of `stream` above the standard streams; none where it is closed here.
+pub(crate) fn unless_closed(stream: BorrowedFd<'_>) -> io::Result<Option<OwnedFd>> {
+    match stream.try_clone_to_owned() {
+        Ok(copy) => Ok(Some(copy)),
+        Err(error) if error.raw_os_error() == Some(libc::EBADF) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// The child's standard output or error; this process's end of a pipe; the tail that is kept.
