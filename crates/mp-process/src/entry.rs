@@ -168,7 +168,10 @@ fn run_child(socket: OwnedFd) -> ! {
             }
             // The fork server comes out of there only as one of its own children.
             Ok(Work::Serve(service)) => match zygote::serve(service) {
-                Ok(Some(socket)) => post = Post { socket, forked: true },
+                Ok(Some(socket)) => {
+                    stand_ready(&socket);
+                    post = Post { socket, forked: true };
+                }
                 Ok(None) => exit(0),
                 Err(_) => exit(REFUSED),
             },
@@ -176,6 +179,12 @@ fn run_child(socket: OwnedFd) -> ! {
             Err(NotStarted::Refused(why)) => post.refuse(why),
         }
     }
+}
+
+/// Waits for the request, which for a spare may take for ever: only the program has the other end of `socket`, so its death ends the
+/// wait, and no slices are needed.
+fn stand_ready(socket: &OwnedFd) {
+    while let Ok(false) = park::sleep_on_fds(&[socket.as_fd()], None) {}
 }
 
 /// A forked child of this process: does as it is told over `socket`, which is to run `function`.

@@ -6,9 +6,9 @@ use crate::inherited::Environment;
 use crate::protocol::MARK;
 use crate::status::ExitStatus;
 use crate::sys::process as sys;
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitOptions, pidfd_open};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
@@ -77,27 +77,40 @@ pub(crate) fn start(
     command.stdin(theirs).stdout(output(stdout)?).stderr(output(stderr)?);
     // This process's buffers are not flushed before: nothing of them is inherited, and a thread that keeps standard output
     // locked while it waits for this one must not make the two wait for each other.
-    let mut started = command.spawn()?;
-    let pid = started.id();
-    // Nobody has waited for it, so the pid is still its own; unless somebody reaps every child.
-    match open(pid) {
-        Ok(Some(pidfd)) => Ok(Started { pid, pidfd, socket: ours }),
-        Ok(None) => Err(SpawnError::Died(ExitStatus::Unknown)),
+    let pid = command.spawn()?.id();
+    Ok(Started { pid, pidfd: adopt(pid)?, socket: ours })
+}
+
+/// A pidfd of the child `pid` of this process, for which nobody here has waited.
+///
+/// # Errors
+///
+/// [`SpawnError::Died`] when somebody else has, who reaps every child. Without a descriptor left the child is ended and reaped.
+pub(crate) fn adopt(pid: u32) -> Result<OwnedFd, SpawnError> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(|| io::Error::other("no pid"))?;
+    // It lives as long as the child: where a standard stream is closed here, it must not pass for that.
+    match pidfd_open(pid, PidfdFlags::empty()).map_err(io::Error::from).and_then(sys::above_streams) {
+        // The pid of a child that others have reaped may be a stranger's by now.
+        Ok(pidfd) if sys::is_child(WaitId::PidFd(pidfd.as_fd())) => Ok(pidfd),
+        Ok(_) => Err(SpawnError::Died(ExitStatus::Unknown)),
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Err(SpawnError::Died(ExitStatus::Unknown)),
         Err(error) => {
-            let _ = started.kill();
-            let _ = started.wait();
+            if sys::is_child(WaitId::Pid(pid)) {
+                let _ = rustix::process::kill_process(pid, Signal::KILL);
+                let _ = rustix::process::waitpid(Some(pid), WaitOptions::empty());
+            }
             Err(error.into())
         }
     }
 }
 
-/// A pidfd of a child of this process; none when somebody else has reaped it.
-pub(crate) fn open(pid: u32) -> io::Result<Option<OwnedFd>> {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(|| io::Error::other("no pid"))?;
-    match pidfd_open(pid, PidfdFlags::empty()) {
-        // It lives as long as the child: where a standard stream is closed here, it must not pass for that.
-        Ok(pidfd) => Ok(Some(sys::above_streams(pidfd)?)),
-        Err(rustix::io::Errno::SRCH) => Ok(None),
-        Err(error) => Err(error.into()),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pid_that_is_a_strangers_is_no_child() {
+        let parent = rustix::process::getppid().unwrap().as_raw_nonzero().get().cast_unsigned();
+        assert!(matches!(adopt(parent), Err(SpawnError::Died(ExitStatus::Unknown))));
     }
 }

@@ -17,6 +17,7 @@
 //! | fork server, before the clone | closed | zero, and the fork server is dead | another one, and the order again |
 //! | fork server, after it | open | the pid | nothing: the child goes on |
 //! | child, before its answer | closed | the pid | a pidfd by the pid, the status, `SpawnError::Died`; a spare: the next one |
+//! | the same, and others reap every child | closed | a pid that may be another's by now | no pidfd of a stranger, no signal; status unknown |
 //! | child, after it | closed | the pid | as under every start method |
 //!
 //! Invariants:
@@ -25,7 +26,9 @@
 //! 2. Where that is in doubt (nothing came in time) the fork server is killed first. So no child is ever lost: it is
 //!    reaped, and its death is known.
 //! 3. A word is handed out again only when its order has come to an end and the fork server cannot write it any more.
-//! 4. Nothing waits under the lock of the state but the start of the fork server itself; nothing at all under that of the words.
+//! 4. Nothing waits under the lock of the state but the start of the fork server itself; nothing at all under those of the spares
+//!    and the words, which are taken in this order.
+//! 5. A fork server that this process has ended itself is no failure of the start that finds it dead.
 
 use crate::builder::Builder;
 use crate::child::Child;
@@ -40,7 +43,7 @@ use crate::start_method::StartMethod;
 use crate::status::ExitStatus;
 use crate::streams::Tails;
 use crate::sys::births::{Births, WORDS};
-use crate::sys::process::above_streams;
+use crate::sys::process::{above_streams, blind};
 use crate::task::{Routine, Task};
 use mp_core::socket::TransferError;
 use mp_core::wire::Message;
@@ -57,7 +60,7 @@ use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -115,11 +118,13 @@ pub enum ForkServer {}
 struct State {
     owner: u32,
     warm_up: Option<Routine>,
-    spares: usize,
     server: Option<Arc<Server>>,
 }
 
-static STATE: Mutex<State> = Mutex::new(State { owner: 0, warm_up: None, spares: 0, server: None });
+static STATE: Mutex<State> = Mutex::new(State { owner: 0, warm_up: None, server: None });
+
+/// How many spares the program wants; outside of the state, so that a start need not wait for the lock when it is done.
+static WANTED: AtomicUsize = AtomicUsize::new(0);
 
 fn state() -> MutexGuard<'static, State> {
     let mut state = STATE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -132,12 +137,22 @@ fn state() -> MutexGuard<'static, State> {
 }
 
 /// Keeps the state whole over a fork of this process.
-pub(crate) fn hold() -> impl Drop {
-    struct Held(#[expect(dead_code, reason = "held, not read")] MutexGuard<'static, State>);
-    impl Drop for Held {
-        fn drop(&mut self) {}
-    }
+pub(crate) fn hold() -> Held {
     Held(STATE.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// The state, locked over a fork.
+pub(crate) struct Held(MutexGuard<'static, State>);
+
+impl Held {
+    /// In the forked child: the fork server and its spares are the parent's, and none of them shall miss the parent's end because
+    /// a copy of a line to it is here.
+    pub(crate) fn let_go(mut self) {
+        if let Some(server) = self.0.server.take() {
+            server.disown();
+        }
+        self.0.owner = process::id();
+    }
 }
 
 impl ForkServer {
@@ -174,13 +189,10 @@ impl ForkServer {
     ///
     /// As [`start`](ForkServer::start), which it does when `count` is not zero.
     pub fn spares(count: usize) -> Result<(), SpawnError> {
-        state().spares = count;
-        if count == 0 {
-            let server = state().server.clone();
-            server.inspect(|server| server.let_spares_go(false));
-            return Ok(());
-        }
-        ForkServer::start()
+        WANTED.store(count, Ordering::Relaxed);
+        let server = state().server.clone();
+        server.inspect(|server| server.let_surplus_go());
+        if count == 0 { Ok(()) } else { ForkServer::start() }
     }
 
     /// Starts it now, rather than with the first process that asks for it.
@@ -190,7 +202,12 @@ impl ForkServer {
     /// See [`SpawnError`].
     pub fn start() -> Result<(), SpawnError> {
         let builder = Builder::default();
-        let server = current(Deadline::after(builder.handshake_timeout))?;
+        let deadline = Deadline::after(builder.handshake_timeout);
+        let mut server = current(deadline)?;
+        if matches!(server.child.try_status(), Ok(Some(_))) {
+            server.bury();
+            server = current(deadline)?;
+        }
         server.refill();
         Ok(())
     }
@@ -232,7 +249,7 @@ pub(crate) fn start(start: &mut Start<'_>, args: &Message<'_>) -> Result<Started
         if server.unfit.load(Ordering::Relaxed) {
             return Err(Failed::Unfit(server.warm_up.clone()));
         }
-        let status = match attempt(&server, start, args)? {
+        match attempt(&server, start, args)? {
             Attempt::Started(started) => {
                 mp_core::step!("process.forkserver", 2);
                 server.refill();
@@ -240,11 +257,17 @@ pub(crate) fn start(start: &mut Start<'_>, args: &Message<'_>) -> Result<Started
             }
             // There are fewer of them each time.
             Attempt::SpareDied => continue,
-            Attempt::ServerEnded => server.end(),
-        };
+            Attempt::ServerEnded => {}
+        }
+        let status = server.bury();
         attempts += 1;
         if attempts == ATTEMPTS {
-            return Err(SpawnError::ForkServer(status.unwrap_or(ExitStatus::Unknown)).into());
+            // Where other threads end one after the other, it need not be that there is something wrong with them.
+            return Err(if server.ended_here.load(Ordering::Relaxed) {
+                Failed::Unfit(server.warm_up.clone())
+            } else {
+                SpawnError::ForkServer(status.unwrap_or(ExitStatus::Unknown)).into()
+            });
         }
     }
 }
@@ -256,24 +279,22 @@ enum Attempt {
 }
 
 fn attempt(server: &Arc<Server>, start: &mut Start<'_>, args: &Message<'_>) -> Result<Attempt, Failed> {
+    // Before the order, as it may fail by what the builder asks for: no child is made in vain then.
+    start.inherit(&server.place).map_err(SpawnError::from)?;
     let Some(order) = server.next(start.deadline())? else { return Ok(Attempt::ServerEnded) };
     mp_core::step!("process.forkserver", 1);
     // Looked at while the child is being made.
-    let ready = match server.observer.look() {
-        Ok((standing, umask)) if standing == server.standing => start.complete(&server.place, umask),
-        Ok(_) => {
-            server.end();
-            if let Some(child) = server.child_of(order)? {
-                discard(child);
-            }
-            return Ok(Attempt::ServerEnded);
-        }
-        Err(error) => Err(error),
+    let (standing, umask) = match server.observer.look() {
+        Ok(seen) => seen,
+        Err(error) => return server.failed(order, TransferError::Io(error).into()),
     };
-    match ready
-        .map_err(|error| TransferError::Io(error).into())
-        .and_then(|()| start.hand_over(&order.socket, None, args))
-    {
+    if standing != server.standing {
+        server.end();
+        server.discard(order);
+        return Ok(Attempt::ServerEnded);
+    }
+    start.settle(&server.place, umask);
+    match start.hand_over(&order.socket, None, args) {
         Ok(pidfd) => Ok(Attempt::Started(server.born(order, pidfd)?)),
         Err(failure) => server.failed(order, failure),
     }
@@ -305,6 +326,8 @@ struct Server {
     warm_up: Option<Routine>,
     /// It has said that it cannot fork.
     unfit: AtomicBool,
+    /// This process has ended it, or does so now.
+    ended_here: AtomicBool,
 }
 
 /// An order that was sent: the word for the child's pid, this process's end of its socket.
@@ -349,6 +372,7 @@ impl Server {
             standing,
             warm_up,
             unfit: AtomicBool::new(false),
+            ended_here: AtomicBool::new(false),
         })
     }
 
@@ -363,9 +387,7 @@ impl Server {
         let word = lock(&self.words).pop();
         let word =
             word.ok_or_else(|| io::Error::other("more than a thousand processes are being started"))?;
-        if let Some(word) = self.births.word(word as usize) {
-            word.store(0, Ordering::Relaxed);
-        }
+        let _ = self.births.clear(word as usize);
         let sent = exec::sockets().map_err(SpawnError::from).and_then(|(ours, theirs)| {
             Ok(self.send(word, &theirs, deadline)?.then_some(Order { word, socket: ours, spare: false }))
         });
@@ -408,11 +430,12 @@ impl Server {
     fn born(&self, order: Order, pidfd: Option<OwnedFd>) -> Result<Started, SpawnError> {
         // By invariant 1 there is one.
         let pid = self.births.pid(order.word as usize).unwrap_or_default();
-        let pidfd = match pidfd {
-            Some(pidfd) => above_streams(pidfd)?,
-            None => exec::open(pid)?.ok_or(SpawnError::Died(ExitStatus::Unknown))?,
-        };
         lock(&self.words).push(order.word);
+        let pidfd = match pidfd.map(above_streams) {
+            Some(Ok(pidfd)) => pidfd,
+            // There is no descriptor left for another, here or in the child.
+            Some(Err(_)) | None => exec::adopt(pid)?,
+        };
         Ok(Started { pid, pidfd, socket: order.socket })
     }
 
@@ -425,24 +448,32 @@ impl Server {
                     self.unfit.store(true, Ordering::Relaxed);
                     Failed::Unfit(self.warm_up.clone())
                 }
+                // Of the moment when it was ordered, not of now.
+                NotForked::System(_) if order.spare => return Ok(Attempt::SpareDied),
                 NotForked::System(_) => Failed::Spawn(failure.into_error()),
             });
         }
+        // By invariant 1 there is no child.
+        if failure.is_end() && self.pid(&order).is_none() {
+            return Ok(Attempt::ServerEnded);
+        }
         let spare = order.spare;
-        match self.child_of(order)? {
+        match self.child_of(order) {
             // It was killed while it waited, or just now: its function has not begun.
-            Some(child) if spare && failure.is_end() => {
+            Ok(Some(child)) if spare && failure.is_end() => {
                 let _ = child.wait(Deadline::after(DYING));
                 registry::leave(Arc::new(child));
                 Ok(Attempt::SpareDied)
             }
-            Some(child) => Err(Failed::Spawn(launch::give_up(child, failure))),
-            None if failure.is_end() => Ok(Attempt::ServerEnded),
-            None => Err(Failed::Spawn(failure.into_error())),
+            Ok(Some(child)) => Err(Failed::Spawn(launch::give_up(child, failure))),
+            Ok(None) => Err(Failed::Spawn(failure.into_error())),
+            Err(SpawnError::Died(_)) if spare => Ok(Attempt::SpareDied),
+            Err(error) => Err(Failed::Spawn(error)),
         }
     }
 
-    /// The child of an order that came to nothing, if there is one. Where that is in doubt, the fork server ends.
+    /// The child of an order that came to nothing, if there is one. Where that is in doubt, the fork server ends. The error is that
+    /// others have reaped it, or that it was ended and reaped for lack of a descriptor.
     fn child_of(&self, order: Order) -> Result<Option<Child>, SpawnError> {
         let Order { word, socket, .. } = order;
         let mut pid = self.births.pid(word as usize);
@@ -453,42 +484,34 @@ impl Server {
             lock(&self.words).push(word);
         }
         let Some(pid) = pid else { return Ok(None) };
-        // Nobody but this process reaps it; a pid that is gone was taken by somebody who reaps every child.
-        let pidfd = exec::open(pid)?;
-        Ok(pidfd
-            .map(|pidfd| Child::new(Started { pid, pidfd, socket }, "unborn".into(), None, Tails::default())))
+        let pidfd = exec::adopt(pid)?;
+        Ok(Some(Child::new(Started { pid, pidfd, socket }, "unborn".into(), None, Tails::default())))
     }
 
     /// Sends orders until there are as many spares as are wanted.
     fn refill(&self) {
-        let wanted = state().spares;
-        while lock(&self.spares).as_ref().is_some_and(|spares| spares.len() < wanted) {
-            // The next start tells what is wrong.
-            let Ok(Some(order)) = self.order(Deadline::after(Duration::ZERO)) else { return };
-            if let Some(order) = self.keep(order) {
-                // It was ended meanwhile.
-                if let Ok(Some(child)) = self.child_of(order) {
-                    discard(child);
-                }
+        loop {
+            // Held over the order, which never waits: threads that refill at once make no more than are wanted.
+            let mut place = lock(&self.spares);
+            let Some(spares) = place.as_mut() else { return };
+            if spares.len() >= WANTED.load(Ordering::Relaxed) {
                 return;
             }
+            // The next start tells what is wrong.
+            let Ok(Some(order)) = self.order(Deadline::after(Duration::ZERO)) else { return };
+            // The youngest is used last: the others have had time to come up.
+            spares.insert(0, Order { spare: true, ..order });
         }
     }
 
-    /// Makes `order` a spare; gives it back where that is too late.
-    fn keep(&self, order: Order) -> Option<Order> {
-        match &mut *lock(&self.spares) {
-            Some(spares) => {
-                // The youngest is used last: the others have had time to come up.
-                spares.insert(0, Order { spare: true, ..order });
-                None
-            }
-            None => Some(order),
-        }
+    /// Ends it and its spares, because this process does not want it any more.
+    fn end(&self) {
+        self.ended_here.store(true, Ordering::Relaxed);
+        self.bury();
     }
 
-    /// Ends it and its spares.
-    fn end(&self) -> Option<ExitStatus> {
+    /// Ends it and its spares where it is not dead already, and tells how it ended.
+    fn bury(&self) -> Option<ExitStatus> {
         {
             let mut state = state();
             if state.server.as_ref().is_some_and(|server| std::ptr::eq(&**server, self)) {
@@ -500,30 +523,47 @@ impl Server {
         if status.is_none() {
             registry::leave(Arc::clone(&self.child));
         }
-        self.let_spares_go(true);
+        let spares = lock(&self.spares).take();
+        for order in spares.into_iter().flatten() {
+            self.discard(order);
+        }
         status
     }
 
-    /// Lets go of the spares: each finds its socket closed, ends, and is reaped. `for_good` when the fork server is dead; while it lives,
-    /// those that are not made yet stay.
-    fn let_spares_go(&self, for_good: bool) {
-        let spares = {
+    /// Ends the spares that are more than wanted. Those that are not made yet stay, for the next starts.
+    fn let_surplus_go(&self) {
+        let surplus: Vec<Order> = {
             let mut place = lock(&self.spares);
-            let Some(spares) = place.take() else { return };
-            let (mut made, unmade): (Vec<_>, Vec<_>) =
-                spares.into_iter().partition(|order| self.pid(order).is_some());
-            if for_good {
-                made.extend(unmade);
-                made
-            } else {
-                *place = Some(unmade);
-                made
-            }
+            let Some(spares) = place.as_mut() else { return };
+            let mut more = spares.len().saturating_sub(WANTED.load(Ordering::Relaxed));
+            let goes = |order: &mut Order| {
+                let goes = more > 0 && self.pid(order).is_some();
+                more -= usize::from(goes);
+                goes
+            };
+            spares.extract_if(.., goes).collect()
         };
-        for order in spares {
-            if let Ok(Some(child)) = self.child_of(order) {
-                discard(child);
-            }
+        for order in surplus {
+            self.discard(order);
+        }
+    }
+
+    /// Ends the child of `order`, which has not begun to do anything, also one that is stopped; it is reaped in the background.
+    fn discard(&self, order: Order) {
+        let Ok(Some(child)) = self.child_of(order) else { return };
+        // One whose socket is closed is dead or dying. That it is open says that it lives, so its pid is still its own.
+        if !is_closed(&child.socket) {
+            let _ = child.signal(Signal::KILL);
+        }
+        registry::leave(Arc::new(child));
+    }
+
+    /// In a forked child of this process: lets go of the lines to the fork server and its spares.
+    fn disown(&self) {
+        blind(self.orders.as_fd());
+        // Locked by another thread only where this process was forked beside it.
+        if let Ok(mut spares) = self.spares.try_lock() {
+            *spares = None;
         }
     }
 
@@ -532,10 +572,9 @@ impl Server {
     }
 }
 
-/// Ends a child that has not begun to do anything, also one that is stopped; it is reaped in the background.
-fn discard(child: Child) {
-    let _ = child.signal(Signal::KILL);
-    registry::leave(Arc::new(child));
+fn is_closed(socket: &OwnedFd) -> bool {
+    let mut polled = [PollFd::new(socket, PollFlags::empty())];
+    matches!(mp_core::park::poll_once(&mut polled, Some(Duration::ZERO)), Ok(true))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

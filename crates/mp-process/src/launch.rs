@@ -155,7 +155,8 @@ impl<'a> Start<'a> {
         let Some(pid) = sys::fork(promise)? else {
             drop(ours);
             let (server, children) = held;
-            drop((server, reader));
+            drop(reader);
+            server.let_go();
             children.let_go();
             // The parent's ends of what lies between the two, above all of the child's own lifeline.
             drop(self);
@@ -163,8 +164,7 @@ impl<'a> Start<'a> {
         };
         drop((held, reader, theirs));
         mp_core::step!("process.fork", 1);
-        // It waits for its request, so the pid is still its own; unless it was killed, and somebody reaps every child.
-        let pidfd = exec::open(pid)?.ok_or(SpawnError::Died(crate::ExitStatus::Unknown))?;
+        let pidfd = exec::adopt(pid)?;
         let child = self.child(Started { pid, pidfd, socket: ours });
         self.finish(child, args)
     }
@@ -192,11 +192,15 @@ impl<'a> Start<'a> {
         Inherited::new(self.builder, place, self.stdout.as_ref(), self.stderr.as_ref())
     }
 
-    /// Makes the request one for a child of the fork server that is `place`; this process's file mode mask is `umask`.
-    pub(crate) fn complete(&mut self, place: &Place, umask: Option<u32>) -> io::Result<()> {
+    /// Makes the request one for a child of the fork server that is `place`; then [`settle`](Start::settle) completes it.
+    pub(crate) fn inherit(&mut self, place: &Place) -> io::Result<()> {
         self.request.inherited = Some(self.inherited(place)?);
-        self.request.settings = place.settings(&self.builder.settings, umask);
         Ok(())
+    }
+
+    /// This process's file mode mask is `umask`.
+    pub(crate) fn settle(&mut self, place: &Place, umask: Option<u32>) {
+        self.request.settings = place.settings(&self.builder.settings, umask);
     }
 
     pub(crate) const fn deadline(&self) -> Deadline {
@@ -212,10 +216,9 @@ impl<'a> Start<'a> {
     ) -> Result<Option<OwnedFd>, Failure> {
         let until = Until { deadline: self.deadline, gone };
         let told = match self.tell(socket, args, &until) {
-            Err(error @ (TransferError::TimedOut | TransferError::TooManyHandles)) => {
-                return Err(error.into());
-            }
-            told => told,
+            told @ (Ok(()) | Err(TransferError::Closed | TransferError::Gone)) => told,
+            // The child waits for the rest, and will not answer.
+            Err(error) => return Err(error.into()),
         };
         // A child that refused before it had everything has said why; only then is a broken socket the reason.
         match (protocol::receive::<Answer>(socket, &until), told) {

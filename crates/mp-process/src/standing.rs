@@ -32,7 +32,7 @@ pub(crate) struct Standing {
     status: String,
     namespaces: Vec<Vec<u8>>,
     root: (u64, u64),
-    control_group: u64,
+    control_group: Vec<u8>,
 }
 
 /// Descriptors that make looking cheap.

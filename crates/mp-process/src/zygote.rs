@@ -8,7 +8,8 @@
 //!
 //! Invariants:
 //! 1. One thread, or nothing is forked.
-//! 2. A child's socket is in the fork server only between taking the order and the clone, so its end means the child's end.
+//! 2. A child's socket is in the fork server only from taking the order until step 3, and in no other child, so its end means that
+//!    there is no child, or that it has ended.
 //! 3. The child closes what is the fork server's own: the orders, the lifeline, its handshake.
 
 use crate::protocol::{self, Answer, NotForked};
@@ -16,7 +17,7 @@ use crate::sys::births::Births;
 use crate::sys::clone::{CloneError, Cloned, Cloner};
 use crate::sys::images;
 use crate::task::Call;
-use crate::{inherited, sys::signals};
+use crate::{inherited, sys::process as sys, sys::signals};
 use mp_core::socket::Until;
 use mp_core::{Deadline, Identity};
 use rustix::io::Errno;
@@ -60,6 +61,8 @@ pub(crate) fn serve(service: Service) -> io::Result<Option<OwnedFd>> {
         // What it made stays; what it returned is nothing. A panic, whose message is out by then, ends the fork server.
         panic::catch_unwind(|| drop(warm_up.call_without_arguments()))
             .map_err(|_| io::Error::other("the warm-up function panicked"))?;
+        // Where it leaves others behind, each order is declined.
+        let _ = sys::outlive_threads();
     }
     // What the warm-up wrote is written once.
     inherited::flush_stdout();
@@ -74,7 +77,7 @@ pub(crate) fn serve(service: Service) -> io::Result<Option<OwnedFd>> {
     let interrupts = signals::ignore_interrupts();
     while let Some(Order { word, socket }) = next_order(&orders)? {
         mp_core::step!("process.zygote", 1);
-        let born = births.word(word as usize);
+        let born = births.clear(word as usize);
         let cloned = match (&cloner, born) {
             (Ok(cloner), Some(born)) => cloner.clone_sibling(born),
             (Err(_), _) | (_, None) => Err(CloneError::Unsupported),

@@ -1,7 +1,7 @@
 //! Words that a program and its fork server share: in each the kernel leaves the pid of one child.
 //!
-//! A word is zero from before the order is sent until the kernel has made the child, then holds its pid. Only the program
-//! sets it back to zero, when it hands the word out for the next start; once the fork server is dead nobody writes any more.
+//! A word is zero from before the order is sent until the kernel has made the child, then holds its pid. The program sets it
+//! back to zero when it hands the word out for the next start; once the fork server is dead nobody writes any more.
 
 #![expect(unsafe_code, reason = "words in memory that another process has as well")]
 
@@ -57,6 +57,15 @@ impl Births {
         let word = unsafe { word.add(index) };
         // SAFETY: aligned as the page is, alive as long as `self`, and touched by both processes and the kernel as an atomic.
         Some(unsafe { &*word })
+    }
+
+    /// Makes a word zero, for an order; none where there is no such word.
+    ///
+    /// The fork server does it again just before it makes the child: its own access brings the page in, so that the kernel's write,
+    /// which would be left out silently if a deadly signal met it while it waited for the page, does not have to wait.
+    pub(crate) fn clear(&self, index: usize) -> Option<&AtomicU32> {
+        // Relaxed: the order goes through a socket.
+        self.word(index).inspect(|word| word.store(0, Ordering::Relaxed))
     }
 
     /// The pid that the kernel left in a word; none before there was a child.

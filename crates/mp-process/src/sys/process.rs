@@ -12,6 +12,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr;
+use std::time::Duration;
 
 /// Has `hook` called when this process ends normally.
 pub(crate) fn at_exit(hook: extern "C" fn()) {
@@ -50,6 +51,18 @@ pub(crate) fn is_single_threaded() -> bool {
     use std::os::unix::fs::MetadataExt;
     // A directory has two links and one for each directory in it, which here is each thread.
     std::fs::metadata("/proc/self/task").is_ok_and(|tasks| tasks.nlink() == 3)
+}
+
+/// Leaves threads that have ended the time to be gone: whoever has joined one may still find it listed. False where others stay.
+pub(crate) fn outlive_threads() -> bool {
+    const PATIENCE: Duration = Duration::from_secs(1);
+    const STEP: Duration = Duration::from_millis(1);
+    let deadline = mp_core::Deadline::after(PATIENCE);
+    // The kernel tells nobody when a thread is gone.
+    while !is_single_threaded() && !deadline.passed() {
+        std::thread::sleep(STEP);
+    }
+    is_single_threaded()
 }
 
 /// Whether other threads than the calling one exist. Unknown counts as no.
@@ -159,6 +172,12 @@ pub(crate) fn unblock_signals() -> io::Result<()> {
     if answer == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(answer)) }
 }
 
+/// Whether `id` names a child of this process that nobody has reaped.
+pub(crate) fn is_child(id: WaitId<'_>) -> bool {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    rustix::process::waitid(id, options).is_ok()
+}
+
 /// Reaps the child behind `pidfd`, if it has ended.
 ///
 /// A child that somebody else has reaped (SIGCHLD ignored, a foreign `waitpid(-1)`) has ended all the same; the kernel may
@@ -200,7 +219,7 @@ fn remembered(pidfd: &OwnedFd) -> ExitStatus {
     const EXIT: u64 = 1 << 3;
     // Its removal and the record of its status follow each other; the pidfd hangs up when both are done.
     let mut polled = [PollFd::new(pidfd, PollFlags::empty())];
-    let _ = mp_core::park::poll_once(&mut polled, Some(std::time::Duration::from_millis(100)));
+    let _ = mp_core::park::poll_once(&mut polled, Some(Duration::from_millis(100)));
     let Some(info) = info(pidfd, EXIT) else { return ExitStatus::Unknown };
     let code = info.exit_code;
     if libc::WIFSIGNALED(code) {
@@ -210,11 +229,14 @@ fn remembered(pidfd: &OwnedFd) -> ExitStatus {
     }
 }
 
-/// The control group of the process behind `pidfd`, as a kernel from 6.13 on names it; zero where it does not.
-pub(crate) fn control_group(pidfd: &OwnedFd) -> u64 {
+/// What names the control group of this process, whose pidfd it is: a number from the kernel since 6.13, else the paths.
+pub(crate) fn control_group(pidfd: &OwnedFd) -> Vec<u8> {
     /// `PIDFD_INFO_CGROUPID`: the control group is asked for, and is there.
     const CGROUP: u64 = 1 << 2;
-    info(pidfd, CGROUP).map_or(0, |info| info.cgroup)
+    info(pidfd, CGROUP).map_or_else(
+        || std::fs::read("/proc/self/cgroup").unwrap_or_default(),
+        |info| info.cgroup.to_ne_bytes().to_vec(),
+    )
 }
 
 /// What the kernel says of a process, if it knows what is `asked` for.
@@ -230,7 +252,7 @@ const PIDFD_GET_INFO: libc::Ioctl = libc::_IOWR::<PidfdInfo>(0xFF, 11);
 
 /// Whether the process behind `pidfd` has ended, reaped or not.
 pub(crate) fn has_ended(pidfd: &OwnedFd) -> io::Result<bool> {
-    mp_core::park::sleep_on_fds(&[pidfd.as_fd()], Some(std::time::Duration::ZERO))
+    mp_core::park::sleep_on_fds(&[pidfd.as_fd()], Some(Duration::ZERO))
 }
 
 /// An anonymous file with `bytes` in it.
