@@ -259,11 +259,12 @@ pub(crate) fn start(start: &mut Start<'_>, args: &Message<'_>) -> Result<Started
             Attempt::SpareDied => continue,
             Attempt::ServerEnded => {}
         }
+        let ended_here = server.ended_here.load(Ordering::Relaxed);
         let status = server.bury();
         attempts += 1;
         if attempts == ATTEMPTS {
             // Where other threads end one after the other, it need not be that there is something wrong with them.
-            return Err(if server.ended_here.load(Ordering::Relaxed) {
+            return Err(if ended_here {
                 Failed::Unfit(server.warm_up.clone())
             } else {
                 SpawnError::ForkServer(status.unwrap_or(ExitStatus::Unknown)).into()
@@ -524,7 +525,8 @@ impl Server {
             registry::leave(Arc::clone(&self.child));
         }
         let spares = lock(&self.spares).take();
-        for order in spares.into_iter().flatten() {
+        // By invariant 1 the others never come to be.
+        for order in spares.into_iter().flatten().filter(|order| self.pid(order).is_some()) {
             self.discard(order);
         }
         status

@@ -9,6 +9,7 @@
 
 use crate::child::Child;
 use crate::sys::process as sys;
+use mp_core::deadline::SLICE;
 use mp_core::{Deadline, park};
 use rustix::event::{EventfdFlags, eventfd};
 use std::os::fd::{AsFd, OwnedFd};
@@ -120,7 +121,8 @@ fn reap_left(bell: &OwnedFd) {
             std::iter::once(bell.as_fd()).chain(left.iter().map(|child| child.pidfd.as_fd())).collect();
         // Each end of a child makes its pidfd readable, for good: nothing can be missed, so no slices.
         if park::sleep_on_fds(&fds, None).is_err() {
-            thread::yield_now();
+            // They are more than RLIMIT_NOFILE allows by now, or there is no memory for the poll.
+            thread::sleep(SLICE);
         }
         let _ = rustix::io::read(bell, &mut [0; 8]);
     }

@@ -7,9 +7,11 @@ mod help;
 
 use help::{gate, stand};
 use mp_process::{ExitStatus, JoinError, Passed, Process, Stdio};
-use mp_test::guarded;
+use mp_test::{guarded, until};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fs::File;
 use std::io::{Read, Seek, Write};
+use std::path::PathBuf;
 
 mp_process::enable_test_support!();
 
@@ -150,4 +152,41 @@ fn few_descriptors_are_an_error_and_nothing_is_left_behind() {
         assert!(said, "the error says what is short");
         assert_eq!(again, 25);
     });
+}
+
+/// The file that tells what the thread waits in that reaps children whose handles were dropped.
+fn reapers_call() -> Option<File> {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap().path());
+    let is_reaper = |path: &PathBuf| {
+        std::fs::read_to_string(path.join("comm")).is_ok_and(|name| name.trim() == "mp-reaper")
+    };
+    tasks.filter(is_reaper).find_map(|path| File::open(path.join("syscall")).ok())
+}
+
+/// Leaves more children to be reaped in the background than may be polled at once.
+fn leave_more_than_may_be_polled() {
+    const MOST: u64 = 8;
+    let (inner, outer) = gate();
+    let inner = inner.into_inner();
+    let start = || Process::spawn(stand, (Passed(inner.try_clone().unwrap()),)).unwrap();
+    (0..MOST).for_each(|_| drop(start()));
+    let last = start();
+    until("somebody reaps", || reapers_call().is_some());
+    let mut call = reapers_call().unwrap();
+    let before = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: Some(MOST), ..before }).unwrap();
+    drop(last);
+    until("who reaps rests between two attempts", || {
+        let mut text = String::new();
+        call.rewind().unwrap();
+        call.read_to_string(&mut text).unwrap();
+        text.split(' ').next() == Some(libc::SYS_clock_nanosleep.to_string().as_str())
+    });
+    setrlimit(Resource::Nofile, before).unwrap();
+    drop(outer);
+}
+
+#[test]
+fn whoever_may_poll_fewer_children_than_it_has_left_burns_no_processor() {
+    guarded(|| Process::spawn(leave_more_than_may_be_polled, ()).unwrap().join().unwrap());
 }
