@@ -144,6 +144,10 @@ fn until_descriptors_end() -> (usize, bool, u64) {
 
 #[test]
 fn few_descriptors_are_an_error_and_nothing_is_left_behind() {
+    // Each would hold the other side of the gate at which all stand.
+    if help::is_copied("few_descriptors_are_an_error_and_nothing_is_left_behind") {
+        return;
+    }
     guarded(|| {
         let limit = mp_process::Limit::soft(64);
         let builder = Process::builder().limit(mp_process::Resource::OpenFiles, limit);
