@@ -8,11 +8,12 @@
 //! A lifeline may be one of several copies in several processes, so it is not the socket that is shut down but this process's
 //! descriptor that is closed, by putting a dead one in its place: the number stays its owner's, whose drop closes it.
 
-use crate::sys;
+use crate::deadline::SLICE;
+use crate::{Deadline, sys};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError, Weak};
 
 struct Lines {
     held: Vec<Weak<OwnedFd>>,
@@ -23,13 +24,28 @@ struct Lines {
 static LINES: Mutex<Lines> = Mutex::new(Lines { held: Vec::new(), sweep_at: 64 });
 
 /// Enters a lifeline: a descriptor whose last copy's closing is news to somebody else.
+///
+/// A process that was forked while another thread was in here finds the list taken for ever, by a thread that it does not have. So
+/// nobody waits here for longer than a slice; an end that could not be entered is let go when its owner is, as without this list.
 pub fn enter(line: &Arc<OwnedFd>) {
-    let mut lines = LINES.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(mut lines) = lines() else { return };
     if lines.held.len() >= lines.sweep_at {
         lines.held.retain(|line| line.strong_count() > 0);
         lines.sweep_at = 2 * lines.held.len().max(32);
     }
     lines.held.push(Arc::downgrade(line));
+}
+
+fn lines() -> Option<MutexGuard<'static, Lines>> {
+    let deadline = Deadline::after(SLICE);
+    loop {
+        match LINES.try_lock() {
+            Ok(lines) => return Some(lines),
+            Err(TryLockError::Poisoned(lines)) => return Some(lines.into_inner()),
+            Err(TryLockError::WouldBlock) if deadline.passed() => return None,
+            Err(TryLockError::WouldBlock) => std::thread::yield_now(),
+        }
+    }
 }
 
 /// Lets go of every lifeline of this process, for good. Whoever uses one here from now on finds the other side gone.
@@ -67,6 +83,9 @@ mod tests {
         }
         assert!(LINES.lock().unwrap().held.len() < 200, "dropped ones are forgotten");
         drop(ours);
+        let taken = LINES.lock().unwrap();
+        enter(&copy); // as in a forked child whose parent's thread was in there: it comes back
+        drop(taken);
         shut_down().unwrap();
         let mut text = String::new();
         theirs.read_to_string(&mut text).unwrap();
