@@ -22,7 +22,12 @@ pub(crate) fn used() -> Option<u64> {
 fn children_of(pid: &str) -> Option<Vec<libc::pid_t>> {
     let mut children = Vec::new();
     for thread in fs::read_dir(format!("/proc/{pid}/task")).ok()? {
-        let listed = fs::read_to_string(thread.ok()?.path().join("children")).ok()?;
+        let path = thread.ok()?.path().join("children");
+        let listed = match fs::read_to_string(&path) {
+            Ok(listed) => listed,
+            Err(_) if path.parent().is_some_and(|thread| !thread.exists()) => continue, // it has ended meanwhile
+            Err(_) => return None,
+        };
         children.extend(listed.split_whitespace().filter_map(|word| word.parse::<libc::pid_t>().ok()));
     }
     Some(children)

@@ -11,6 +11,7 @@
 //! | [`meter`], [`cpu`] | how a contestant is measured |
 //! | [`link`] | round trip and stream over anything that carries messages |
 //! | [`arena`], [`fight`] | a page that two sides share, and two that want the same lock |
+//! | [`work`] | what the tasks of the pools do |
 //! | [`run`], [`watchdog`], [`stats`] | the rounds, the time limit, the medians |
 //! | [`report`] | table, JSON, plots, the page in `docs/` |
 
@@ -33,6 +34,7 @@ mod rows;
 mod run;
 mod stats;
 mod watchdog;
+mod work;
 
 use std::process::ExitCode;
 

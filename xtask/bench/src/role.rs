@@ -16,6 +16,8 @@ const ROLES: &[Role] = &[
     ("ring", limit::links::serve),
     ("memfd", limit::memory::serve),
     ("worker", limit::worker::serve),
+    ("pool-worker", limit::pool::serve),
+    ("pool-zygote", limit::pool::serve_zygote),
     ("zygote", limit::zygote::serve),
     ("ipc-channel", peers::ipc_channel::serve),
     ("socket", peers::kernel::serve_socket),

@@ -7,10 +7,10 @@ use crate::contestant::{Contestant, Failure};
 use crate::facts::Facts;
 use crate::measure::Said;
 use crate::meter::Sample;
-use crate::report;
 use crate::rows::Row;
 use crate::stats::Summary;
 use crate::watchdog::{self, Ended};
+use crate::{peers, report};
 
 /// All that was found.
 #[derive(Debug)]
@@ -66,6 +66,7 @@ impl Line {
 pub(crate) fn run(plan: &Plan) -> Result<(), Failure> {
     let facts = Facts::gather();
     eprintln!("{}", facts.line());
+    peers::python::install();
     let rows = plan.rows.iter().map(|&row| (row, lines(row, plan.only.as_deref())));
     let rows = rows.filter(|(_, lines)| !lines.is_empty()).collect();
     let mut results = Results { facts, rounds: plan.rounds, quick: plan.quick, rows };

@@ -112,7 +112,7 @@ fn words(bytes: &[u8]) -> &[u64] {
     unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), bytes.len() / 8) }
 }
 
-fn give(socket: &UnixStream, file: &File) -> io::Result<()> {
+pub(super) fn give(socket: &UnixStream, file: &File) -> io::Result<()> {
     let fds = [file.as_fd()];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
@@ -122,7 +122,7 @@ fn give(socket: &UnixStream, file: &File) -> io::Result<()> {
 }
 
 /// `None` once the other side has ended.
-fn take(socket: &UnixStream) -> io::Result<Option<File>> {
+pub(super) fn take(socket: &UnixStream) -> io::Result<Option<File>> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut byte = [0];

@@ -6,6 +6,7 @@ pub(crate) mod large;
 pub(crate) mod links;
 pub(crate) mod memory;
 pub(crate) mod mutex;
+pub(crate) mod pool;
 pub(crate) mod reexec;
 mod ring;
 pub(crate) mod worker;

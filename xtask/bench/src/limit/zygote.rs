@@ -12,19 +12,26 @@ use crate::role;
 const STATUS: i32 = 7;
 
 pub(crate) fn start(meter: &mut Meter) -> Measured {
-    let (mut here, there) = UnixStream::pair()?;
-    let child = role::command("zygote", "", OwnedFd::from(there))?.spawn()?;
-    meter.measure(|n| {
-        for _ in 0..n {
-            here.write_all(&[1])?;
-            let mut status = [0; 4];
-            here.read_exact(&mut status)?;
-            if i32::from_ne_bytes(status) != STATUS {
-                return Err("a strange exit status".into());
+    with_zygote("zygote", |mut socket| {
+        meter.measure(|n| {
+            for _ in 0..n {
+                socket.write_all(&[1])?;
+                let mut status = [0; 4];
+                socket.read_exact(&mut status)?;
+                if i32::from_ne_bytes(status) != STATUS {
+                    return Err("a strange exit status".into());
+                }
             }
-        }
-        Ok(())
-    })?;
+            Ok(())
+        })
+    })
+}
+
+/// A small process of this role, and a socket to it, whose end is its end.
+pub(super) fn with_zygote(role: &str, measure: impl FnOnce(&UnixStream) -> Measured) -> Measured {
+    let (here, there) = UnixStream::pair()?;
+    let child = role::command(role, "", OwnedFd::from(there))?.spawn()?;
+    measure(&here)?;
     drop(here);
     role::finish(child)
 }
@@ -47,20 +54,34 @@ pub(crate) fn serve(_: &str) -> Result<(), Failure> {
 }
 
 fn fork_and_wait() -> io::Result<i32> {
+    let pid = fork(|| {})?;
+    let mut status = 0;
+    // SAFETY: `status` is a live place for the answer.
+    if unsafe { libc::waitpid(pid, &raw mut status, 0) } != pid {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(libc::WEXITSTATUS(status))
+}
+
+/// A child of this process that runs `child` and ends.
+pub(super) fn fork(child: impl FnOnce()) -> io::Result<libc::pid_t> {
     #[expect(clippy::disallowed_methods, reason = "this process has one thread")]
     // SAFETY: one thread, so that the child may call anything.
     let pid = unsafe { libc::fork() };
     match pid {
         -1 => Err(io::Error::last_os_error()),
-        // SAFETY: ends the child without a destructor of the zygote's.
-        0 => unsafe { libc::_exit(STATUS) },
-        _ => {
-            let mut status = 0;
-            // SAFETY: `status` is a live place for the answer.
-            if unsafe { libc::waitpid(pid, &raw mut status, 0) } != pid {
-                return Err(io::Error::last_os_error());
-            }
-            Ok(libc::WEXITSTATUS(status))
+        0 => {
+            child();
+            // SAFETY: ends the child without a destructor of the zygote's.
+            unsafe { libc::_exit(STATUS) }
         }
+        _ => Ok(pid),
     }
+}
+
+/// Waits for the children that have ended already.
+pub(super) fn reap() {
+    let mut status = 0;
+    // SAFETY: `status` is a live place for the answer.
+    while unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) } > 0 {}
 }

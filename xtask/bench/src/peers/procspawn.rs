@@ -4,8 +4,9 @@ use std::thread::available_parallelism;
 
 use procspawn::{Pool, ProcConfig};
 
-use crate::contestant::Measured;
+use crate::contestant::{Failure, Measured};
 use crate::meter::{Meter, clock};
+use crate::work;
 
 /// Each unfinished job holds several descriptors here: more at once than this, and they run out.
 const WAVE: u64 = 100;
@@ -57,5 +58,51 @@ pub(crate) fn task_stream(meter: &mut Meter) -> Measured {
             }
         }
         Ok(())
+    })
+}
+
+/// It has no `map`: as many items in a job as were found to be best for it.
+pub(crate) fn chunks(meter: &mut Meter) -> Measured {
+    in_chunks(meter, CHUNK, |items| items)
+}
+
+/// A millisecond of work in a job.
+pub(crate) fn busy_chunks(meter: &mut Meter) -> Measured {
+    let chunk = 1_000_000 / work::TASK.as_nanos() as u64;
+    in_chunks(meter, chunk, |items| items.into_iter().map(work::busy).collect())
+}
+
+pub(crate) fn busy_one_by_one(meter: &mut Meter) -> Measured {
+    in_chunks(meter, 1, |items| items.into_iter().map(work::busy).collect())
+}
+
+const CHUNK: u64 = 50_000;
+
+fn in_chunks(meter: &mut Meter, chunk: u64, function: fn(Vec<u64>) -> Vec<u64>) -> Measured {
+    let pool = Pool::new(available_parallelism()?.get())?;
+    meter.measure(|n| {
+        let mut results = Vec::new();
+        let starts: Vec<u64> = (0..n).step_by(chunk as usize).collect();
+        for wave in starts.chunks(WAVE as usize) {
+            let jobs: Vec<_> = wave
+                .iter()
+                .map(|&first| pool.spawn((first..n.min(first + chunk)).collect::<Vec<u64>>(), function))
+                .collect();
+            for job in jobs {
+                results.extend(job.join()?);
+            }
+        }
+        work::check(&results)
+    })
+}
+
+pub(crate) fn pool_start(meter: &mut Meter) -> Measured {
+    meter.measure_each(|| -> Result<u64, Failure> {
+        let called = clock();
+        let pool = Pool::new(available_parallelism()?.get())?;
+        pool.spawn((), |()| ()).join()?;
+        let took = clock() - called;
+        pool.shutdown();
+        Ok(took)
     })
 }

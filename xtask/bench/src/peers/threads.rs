@@ -4,11 +4,13 @@ use std::hint::black_box;
 use std::thread::{self, JoinHandle, available_parallelism};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use rayon::prelude::*;
 
 use crate::contestant::{Failure, Measured};
 use crate::cores;
 use crate::link::{self, Link};
 use crate::meter::{Meter, clock};
+use crate::work;
 
 pub(crate) fn start(meter: &mut Meter) -> Measured {
     meter.measure(|n| {
@@ -108,6 +110,31 @@ pub(crate) fn rayon_stream(meter: &mut Meter) -> Measured {
             }
         });
         Ok(())
+    })
+}
+
+pub(crate) fn rayon_chunks(meter: &mut Meter) -> Measured {
+    rayon_map(meter, black_box)
+}
+
+pub(crate) fn rayon_busy(meter: &mut Meter) -> Measured {
+    rayon_map(meter, work::busy)
+}
+
+fn rayon_map(meter: &mut Meter, function: fn(u64) -> u64) -> Measured {
+    let pool = rayon::ThreadPoolBuilder::new().build()?;
+    meter.measure(|n| {
+        let results: Vec<u64> = pool.install(|| (0..n).into_par_iter().map(function).collect());
+        work::check(&results)
+    })
+}
+
+pub(crate) fn rayon_start(meter: &mut Meter) -> Measured {
+    meter.measure_each(|| -> Result<u64, Failure> {
+        let called = clock();
+        let pool = rayon::ThreadPoolBuilder::new().build()?;
+        black_box(pool.install(|| black_box(7)));
+        Ok(clock() - called)
     })
 }
 

@@ -42,7 +42,11 @@ pub(super) fn of(results: &Results) -> serde_json::Result<String> {
     let rows = results.rows.iter().map(|(row, lines)| RowFigures {
         name: row.name,
         title: row.title,
-        shown_as: if row.unit == Unit::Time { "time" } else { "rate" },
+        shown_as: match row.unit {
+            Unit::Time => "time",
+            Unit::Rate => "rate",
+            Unit::Ideal { .. } => "part of the ideal",
+        },
         contestants: lines.iter().map(|line| figures(line, lines)).collect(),
     });
     let Results { facts, rounds, quick, .. } = results;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::units::shown;
+use super::units::{shown, value};
 use crate::contestant::Kind;
 use crate::rows::{Row, Unit};
 use crate::run::Line;
@@ -26,7 +26,7 @@ pub(super) fn svg(row: &Row, lines: &[Line]) -> String {
          <text x=\"12\" y=\"43\" fill=\"#666\">median, logarithmic scale; {direction}</text>\n",
         row.title
     );
-    let value = |nanos: f64| if row.unit == Unit::Time { nanos } else { 1e9 / nanos };
+    let value = |nanos: f64| value(row.unit, nanos);
     let lowest = measured.iter().map(|&(_, nanos)| value(nanos)).fold(f64::INFINITY, f64::min);
     let highest = measured.iter().map(|&(_, nanos)| value(nanos)).fold(0.0, f64::max);
     for (index, &(line, nanos)) in measured.iter().enumerate() {

@@ -37,6 +37,7 @@ fn table(out: &mut String, row: &Row, lines: &[Line]) {
     let unit = match row.unit {
         Unit::Time => "time of one; less is better",
         Unit::Rate => "a second; more is better",
+        Unit::Ideal { .. } => "part of the ideal; more is better",
     };
     let cpu = if lines.iter().any(|line| line.cpu().is_some()) { " CPU of one |" } else { "" };
     let share = lines.iter().any(|line| line.share().is_some());

@@ -1,11 +1,25 @@
 //! Figures as people read them: three digits and a unit.
 
+use std::thread::available_parallelism;
+
 use crate::rows::Unit;
 
 pub(super) fn shown(unit: Unit, nanos: f64) -> String {
     match unit {
         Unit::Time => time(nanos),
         Unit::Rate => rate(1e9 / nanos),
+        Unit::Ideal { .. } => format!("{:.3}", value(unit, nanos)),
+    }
+}
+
+/// What is shown of an operation that took `nanos`.
+pub(super) fn value(unit: Unit, nanos: f64) -> f64 {
+    match unit {
+        Unit::Time => nanos,
+        Unit::Rate => 1e9 / nanos,
+        Unit::Ideal { one } => {
+            one.as_nanos() as f64 / available_parallelism().map_or(1, usize::from) as f64 / nanos
+        }
     }
 }
 

@@ -8,7 +8,10 @@ mod hand_over;
 mod hand_over_one_core;
 mod lock;
 mod lock_fight;
+mod pool_busy;
+mod pool_chunks;
 mod pool_one;
+mod pool_start;
 mod pool_stream;
 mod round_trip;
 mod round_trip_one_core;
@@ -47,6 +50,8 @@ pub(crate) enum Unit {
     Time,
     /// Operations a second: more is better.
     Rate,
+    /// Part of what all cores would do if one operation took this long on one, and nothing else ran: more is better.
+    Ideal { one: Duration },
 }
 
 /// Every row, in the order of the tables; the command line counts from one. New rows go to the end.
@@ -68,4 +73,7 @@ pub(crate) static ROWS: &[Row] = &[
     first_line::ROW,
     stream_large::ROW,
     stream_typed::ROW,
+    pool_start::ROW,
+    pool_chunks::ROW,
+    pool_busy::ROW,
 ];
