@@ -34,6 +34,13 @@ pub fn wake(word: &AtomicU32, count: u32) -> usize {
     futex::wake(word, Flags::empty(), count.min(i32::MAX.cast_unsigned())).unwrap_or(0)
 }
 
+/// Asks for the cache line of `word` as one that is about to be written: where another core has it, it then comes once, not a first
+/// time to be read and a second time to be written. Changes nothing else; on processors other than x86-64 it does nothing.
+#[inline]
+pub fn will_write(word: &AtomicU32) {
+    sys::will_write(word);
+}
+
 /// Sleeps until one of `fds` is readable (or hung up), at most `slice`; `None` sleeps until then.
 ///
 /// # Errors

@@ -1,7 +1,7 @@
 //! The only door to the OS in this crate that is not a safe call of `rustix`.
 #![expect(
     unsafe_code,
-    reason = "a page that a fork wipes, barriers and clocks, signals to oneself, and the step between fork and exec"
+    reason = "a page that a fork wipes, barriers, clocks and cache lines, signals to oneself, and the step between fork and exec"
 )]
 
 use crate::Identity;
@@ -11,7 +11,7 @@ use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::process::Command;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::{io, ptr};
 
 /// Whether `fd` is readable or hung up right now.
@@ -106,6 +106,19 @@ pub(crate) fn register_barrier() -> bool {
 pub(crate) fn barrier_everywhere() {
     membarrier(libc::MEMBARRIER_CMD_GLOBAL_EXPEDITED);
 }
+
+#[cfg(target_arch = "x86_64")]
+#[inline]
+pub(crate) fn will_write(word: &AtomicU32) {
+    // SAFETY: a hint that reads and writes nothing and never faults; processors that lack it take it for a no-op.
+    unsafe {
+        std::arch::asm!("prefetchw [{0}]", in(reg) word, options(nostack, preserves_flags));
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+#[inline]
+pub(crate) fn will_write(_: &AtomicU32) {}
 
 #[cfg(target_arch = "x86_64")]
 #[inline]

@@ -3,17 +3,17 @@
 //!
 //! | bytes of the payload | field |
 //! | --- | --- |
-//! | 0..4 | gate: tickets were marked |
-//! | 4..8 | how many tickets were ever used |
+//! | 0..4 | how many tickets were ever used |
 //! | 8..16 | the next number |
-//! | 64.. | the tickets: owner, and number with two bits of state |
+//! | 16.. | the tickets, 24 bytes each: owner, number with two bits of state, bell |
+//!
+//! The first two tickets share the line of what stands before them: one line goes to and fro while few wait.
 
 use crate::error::{LockError, Refusal};
 use crate::lock::LockGuard;
 use crate::mutex::MutexGuard;
 use crate::orphan::News;
 use crate::plain;
-use crate::raw::gate::Gate;
 use crate::raw::sync::Watch;
 use crate::raw::tickets::Tickets;
 use crate::rlock::RLockGuard;
@@ -24,15 +24,15 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::time::{Duration, Instant};
 
-const FORMAT: Format = Format::plain(*b"COND", 2);
-const GATE: usize = HEADER;
-const USED: usize = HEADER + 4;
+const FORMAT: Format = Format::plain(*b"COND", 3);
+const USED: usize = HEADER;
 const NUMBER: usize = HEADER + 8;
-const TICKETS: usize = HEADER + 64;
-const LENGTH: usize = TICKETS - HEADER + MAX_WAITERS * 16;
+const TICKETS: usize = HEADER + 16;
+const TICKET: usize = 24;
+const LENGTH: usize = TICKETS - HEADER + MAX_WAITERS * TICKET;
 
 /// The most that can wait for one condition at a time.
 pub const MAX_WAITERS: usize = 1024;
@@ -256,15 +256,20 @@ impl Condition {
 
     fn tickets<'a>(
         &'a self,
-    ) -> Tickets<'a, impl Fn(usize) -> &'a AtomicU64, impl Fn(usize) -> &'a AtomicU64> {
+    ) -> Tickets<
+        'a,
+        impl Fn(usize) -> &'a AtomicU64,
+        impl Fn(usize) -> &'a AtomicU64,
+        impl Fn(usize) -> &'a AtomicU32,
+    > {
         let map = self.0.segment.map();
         Tickets {
-            gate: Gate(map.atomic_u32(GATE)),
             number: map.atomic_u64(NUMBER),
             used: map.atomic_u32(USED),
             most: MAX_WAITERS,
-            owner: |place: usize| map.atomic_u64(TICKETS + place * 16),
-            state: |place: usize| map.atomic_u64(TICKETS + place * 16 + 8),
+            owner: |place: usize| map.atomic_u64(TICKETS + place * TICKET),
+            state: |place: usize| map.atomic_u64(TICKETS + place * TICKET + 8),
+            bell: |place: usize| map.atomic_u32(TICKETS + place * TICKET + 16),
         }
     }
 

@@ -23,6 +23,7 @@ use crate::raw::RawLockError;
 use crate::raw::gate::Gate;
 use crate::raw::shares::{Full, Shares};
 use crate::raw::sync::Watch;
+use crate::sys::robust::this_thread;
 use bytemuck::Pod;
 use mp_core::{Deadline, Identity};
 use mp_shm::{Format, Mapping, SharedMemory};
@@ -288,10 +289,6 @@ fn shares<'a>(
         owner: move |place: usize| map.atomic_u64(SHARES + place * 16),
         depth: move |place: usize| map.atomic_u64(SHARES + place * 16 + 8),
     }
-}
-
-fn this_thread() -> u32 {
-    rustix::thread::gettid().as_raw_nonzero().get().cast_unsigned()
 }
 
 /// The share of this thread.

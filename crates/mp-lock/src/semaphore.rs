@@ -5,7 +5,9 @@
 //! | 0..4 | gate: a permit has come back |
 //! | 4..8 | how many entries the table has |
 //! | 8..12 | how many of them were ever used |
-//! | 64.. | the table: a word for each permit |
+//! | 16.. | the table: a word for each permit |
+//!
+//! The first permits share the gate's line: with few permits a single line goes to and fro.
 
 use crate::error::LockError;
 use crate::orphan::Owner;
@@ -24,12 +26,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-const FORMAT: Format = Format::plain(*b"SEMA", 2);
-const BOUNDED: Format = Format::plain(*b"SEMB", 2);
+const FORMAT: Format = Format::plain(*b"SEMA", 3);
+const BOUNDED: Format = Format::plain(*b"SEMB", 3);
 const GATE: usize = HEADER;
 const ENTRIES: usize = HEADER + 4;
 const USED: usize = HEADER + 8;
-const TABLE: usize = HEADER + 64;
+const TABLE: usize = HEADER + 16;
 
 /// The most permits that a semaphore keeps track of, free, held and forgotten together.
 pub const MAX_PERMITS: usize = 4096;
@@ -112,17 +114,26 @@ impl Inner {
     }
 
     fn acquire(&self, deadline: Deadline) -> Option<usize> {
+        let permits = self.permits();
+        let mut seen = permits.look();
+        if let Some(place) = self.take() {
+            return Some(place);
+        }
+        // Looks at one word only, which the line of a permit given back comes with.
         let mut found = None;
         let spun = self.spin.until(|| {
-            found = self.take();
+            let now = permits.look();
+            if now != seen {
+                seen = now;
+                found = self.take();
+            }
             found.is_some()
         });
         if spun {
             return found;
         }
         let me = Identity::current().pack();
-        let place =
-            self.permits().acquire(me, self.hint(), Watch::until(deadline), Identity::packed_is_alive)?;
+        let place = permits.acquire(me, self.hint(), Watch::until(deadline), Identity::packed_is_alive)?;
         self.hint.store(place, Ordering::Relaxed);
         Some(place)
     }

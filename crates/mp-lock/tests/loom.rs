@@ -243,36 +243,41 @@ fn a_waiter_by_the_word_is_woken_by_a_set_of_a_polled_one() {
 // ---- condition
 
 struct Line {
-    gate: AtomicU32,
     number: AtomicU64,
     used: AtomicU32,
     owners: [AtomicU64; 2],
     states: [AtomicU64; 2],
+    bells: [AtomicU32; 2],
     lock: Mutex<bool>,
 }
 
 impl Line {
     fn new() -> Arc<Line> {
         Arc::new(Line {
-            gate: AtomicU32::new(0),
             number: word(0),
             used: AtomicU32::new(0),
             owners: [word(0), word(0)],
             states: [word(0), word(0)],
+            bells: [AtomicU32::new(0), AtomicU32::new(0)],
             lock: Mutex::new(false),
         })
     }
 
     fn tickets<'a>(
         &'a self,
-    ) -> Tickets<'a, impl Fn(usize) -> &'a AtomicU64, impl Fn(usize) -> &'a AtomicU64> {
+    ) -> Tickets<
+        'a,
+        impl Fn(usize) -> &'a AtomicU64,
+        impl Fn(usize) -> &'a AtomicU64,
+        impl Fn(usize) -> &'a AtomicU32,
+    > {
         Tickets {
-            gate: Gate(&self.gate),
             number: &self.number,
             used: &self.used,
             most: 2,
             owner: |place: usize| &self.owners[place],
             state: |place: usize| &self.states[place],
+            bell: |place: usize| &self.bells[place],
         }
     }
 
@@ -334,6 +339,29 @@ fn a_mark_of_the_dead_goes_to_the_living() {
         });
         let alive = |who| who != THREE;
         assert!(line.tickets().await_mark(living, ONE, Watch::watchful(), alive));
+        notifier.join().unwrap();
+    });
+}
+
+#[test]
+fn a_ticket_that_changes_hands_while_its_bell_is_rung_wakes_its_new_owner() {
+    loom::model(|| {
+        let line = Line::new();
+        let first = line.tickets().enlist(ONE).unwrap();
+        let notifier = thread::spawn({
+            let line = Arc::clone(&line);
+            move || line.tickets().notify(1)
+        });
+        // Out of time, or marked this very moment; then somebody else takes the same ticket, and falls asleep on its bell.
+        line.tickets().await_mark(first, ONE, Watch::impatient(), |_| true);
+        line.tickets().free(first);
+        let second = line.tickets().enlist(TWO).unwrap();
+        let waiter = thread::spawn({
+            let line = Arc::clone(&line);
+            move || assert!(line.tickets().await_mark(second, TWO, Watch::default(), |_| true))
+        });
+        line.tickets().notify(usize::MAX);
+        waiter.join().unwrap();
         notifier.join().unwrap();
     });
 }

@@ -28,7 +28,7 @@
 //! Acquire, or has an Acquire fence after it found the bell ringing. Whoever finds the flag polled has read that with Acquire, so its own use of
 //! the bell comes after the preparing.
 
-use super::sync::{AtomicU32, Watch, wake};
+use super::sync::{AtomicU32, Watch, wake, will_write};
 use std::sync::atomic::Ordering;
 
 const SLEEPERS: u32 = 1;
@@ -74,6 +74,7 @@ impl<'a, B: Bell> Flag<'a, B> {
 
     #[inline]
     pub(crate) fn set(&self) {
+        will_write(self.word);
         let mut now = self.word.load(Ordering::Acquire);
         let mut rung = false;
         loop {

@@ -18,7 +18,7 @@
 //! Memory orderings: the truth is changed before the Release half of `open_*`'s exchange, whose Acquire counterpart is `look`: who
 //! sees the new count sees the change.
 
-use super::sync::{AtomicU32, Watch, wake};
+use super::sync::{AtomicU32, Watch, wake, will_write};
 use std::sync::atomic::Ordering;
 
 const SLEEPER: u32 = 1;
@@ -57,6 +57,12 @@ impl Gate<'_> {
                 Err(found) => now = found,
             }
         }
+    }
+
+    /// Has the word's line come, together with what is changed before the gate opens if that lies in it.
+    #[inline]
+    pub(crate) fn will_open(self) {
+        will_write(self.0);
     }
 
     /// Counts a change, clearing `bits` of what it found, which is returned together with what is there now.

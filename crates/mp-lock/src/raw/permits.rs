@@ -33,6 +33,12 @@ impl<'a, F: Fn(usize) -> &'a AtomicU64> Permits<'a, F> {
         Table::new(used.min(self.entries), &self.word)
     }
 
+    /// Differs from what it was once a permit has come back.
+    #[inline]
+    pub(crate) fn look(&self) -> u32 {
+        self.gate.look()
+    }
+
     /// Takes a permit for `me`, if one is free now (invariant 2).
     #[inline]
     pub(crate) fn take(&self, me: u64, hint: usize) -> Option<usize> {
@@ -86,6 +92,7 @@ impl<'a, F: Fn(usize) -> &'a AtomicU64> Permits<'a, F> {
     #[inline]
     pub(crate) fn give_back(&self, place: usize, me: u64) -> bool {
         mp_core::step!("semaphore.release", 1);
+        self.gate.will_open();
         let was_mine = self.table().give_back(place, me);
         if was_mine {
             mp_core::step!("semaphore.release", 2);
@@ -97,6 +104,7 @@ impl<'a, F: Fn(usize) -> &'a AtomicU64> Permits<'a, F> {
 
     /// Adds one free permit; false when there is no room.
     pub(crate) fn add(&self) -> bool {
+        self.gate.will_open();
         let added = self.table().add() || self.extend();
         if added {
             self.gate.open_one();

@@ -12,20 +12,32 @@ pub(crate) type AtomicU64 = std::sync::atomic::AtomicU64;
 /// How often waiters look after the dead: so often that with all delays it is within a slice.
 const LOOK: Duration = Duration::from_millis(80);
 
-/// When a wait gives up, and when it looks after the dead next.
+/// The first sleep, which begins without a look at the clock, and the time from its end to the first look after the dead.
+const FIRST: Duration = Duration::from_millis(40);
+
+/// When a wait gives up, and when it looks after the dead next. A wait that is over within its first sleep reads no clock.
 #[derive(Debug)]
 pub(crate) struct Watch {
     deadline: Deadline,
-    /// On the coarse clock, which costs next to nothing and is a few milliseconds behind.
-    next_look: Duration,
+    next_look: NextLook,
     /// The word as a gate's sleeper left it, see there.
     pub(super) armed: Option<u32>,
+}
+
+#[derive(Debug)]
+enum NextLook {
+    /// Nobody has slept.
+    Unknown,
+    /// After the first sleep, however it ended.
+    Slept,
+    /// On the coarse clock, which costs next to nothing and is a few milliseconds behind.
+    At(Duration),
 }
 
 impl Watch {
     /// A wait that begins now.
     pub(crate) fn until(deadline: Deadline) -> Watch {
-        Watch { deadline, next_look: coarse_now() + LOOK, armed: None }
+        Watch { deadline, next_look: NextLook::Unknown, armed: None }
     }
 
     /// Whether the time is over.
@@ -35,18 +47,27 @@ impl Watch {
 
     /// Whether it is time to look after the dead; the next time is a while later.
     pub(crate) fn look_due(&mut self) -> bool {
-        let now = coarse_now();
-        if now < self.next_look {
-            return false;
-        }
-        self.next_look = now + LOOK;
-        true
+        let wait = match self.next_look {
+            NextLook::Unknown => return false,
+            NextLook::Slept => FIRST,
+            NextLook::At(at) if coarse_now() < at => return false,
+            NextLook::At(_) => LOOK,
+        };
+        let due = matches!(self.next_look, NextLook::At(_));
+        self.next_look = NextLook::At(coarse_now() + wait);
+        due
     }
 
     /// Sleeps while `word` holds `expected`, not beyond the next look, nor a slice. May return early.
     pub(crate) fn sleep(&mut self, word: &AtomicU32, expected: u32) {
-        let to_look = self.next_look.saturating_sub(coarse_now()).max(COARSE);
+        let to_look = match self.next_look {
+            NextLook::At(at) => at.saturating_sub(coarse_now()).max(COARSE),
+            NextLook::Unknown | NextLook::Slept => FIRST,
+        };
         park::sleep(word, expected, self.deadline.slice(SLICE).min(to_look));
+        if matches!(self.next_look, NextLook::Unknown) {
+            self.next_look = NextLook::Slept;
+        }
     }
 }
 
@@ -61,4 +82,10 @@ fn coarse_now() -> Duration {
 /// Wakes up to `count` who sleep on `word`; how many.
 pub(crate) fn wake(word: &AtomicU32, count: u32) -> usize {
     park::wake(word, count)
+}
+
+/// Says that `word` is about to be changed: its line comes once, to be written to, not first to be read.
+#[inline]
+pub(crate) fn will_write(word: &AtomicU32) {
+    park::will_write(word);
 }

@@ -4,7 +4,8 @@
 //! | --- | --- |
 //! | free (owner 0, state none) | claimed, by an exchange of the owner |
 //! | claimed | waiting, by its owner's store of a fresh number |
-//! | waiting | marked, by a notifier's exchange; none, by its owner who is out of time |
+//! | waiting | asleep, by its owner; marked, by a notifier's exchange; none, by its owner who is out of time |
+//! | asleep | marked, by a notifier's exchange, who then rings the ticket's bell; none, by its owner who is out of time |
 //! | marked | none, by its owner who returns |
 //! | none, claimed | free, by its owner |
 //! | any, its owner dead | claimed by a sweeper (exchange of the owner), who passes a mark on and frees it |
@@ -15,36 +16,45 @@
 //!    never one too few.
 //! 3. Nobody waits for a waiter. No sleep is longer than a slice, and each slice a waiter passes on the marks of the dead.
 //! 4. Tickets from `used` on were never claimed, and nobody looks there. `used` grows before the ticket beyond it waits.
+//! 5. Only the owner of a ticket sleeps on its bell, and a mark rings that bell alone: a notification wakes whom it concerns. Who is
+//!    marked before he is asleep finds the mark; who is marked afterwards has a bell that has changed or will be rung. A bell that is
+//!    rung late, for the one before, wakes somebody who looks and sleeps again.
 //!
 //! Memory orderings: marks are AcqRel, looked for with Acquire. `used` grows before its owner gives the lock back that a notifier
 //! of his change has acquired; what the lock guards, the lock orders. A notifier without the lock may miss who is just enlisting, as
-//! he may come a moment earlier.
+//! he may come a moment earlier. The bell is read before the ticket becomes asleep, and changes after that was seen.
 
-use super::gate::Gate;
-use super::sync::{AtomicU32, AtomicU64, Watch};
+use super::sync::{AtomicU32, AtomicU64, Watch, wake, will_write};
 use super::table::Known;
 use std::sync::atomic::Ordering;
 
 const NONE: u64 = 0;
 const WAITING: u64 = 1;
 const MARKED: u64 = 2;
+/// Both bits: waiting, too.
+const ASLEEP: u64 = 3;
 const STATE: u64 = 3;
 
-/// A view of a condition's words: at most `most` tickets, of which `owner` and `state` give the two words each.
-pub(crate) struct Tickets<'a, O, S> {
-    pub(crate) gate: Gate<'a>,
+fn waits(ticket: u64) -> bool {
+    ticket & WAITING != 0
+}
+
+/// A view of a condition's words: at most `most` tickets, of which `owner`, `state` and `bell` give the three words each.
+pub(crate) struct Tickets<'a, O, S, B> {
     /// The next number.
     pub(crate) number: &'a AtomicU64,
     pub(crate) used: &'a AtomicU32,
     pub(crate) most: usize,
     pub(crate) owner: O,
     pub(crate) state: S,
+    pub(crate) bell: B,
 }
 
-impl<'a, O, S> Tickets<'a, O, S>
+impl<'a, O, S, B> Tickets<'a, O, S, B>
 where
     O: Fn(usize) -> &'a AtomicU64,
     S: Fn(usize) -> &'a AtomicU64,
+    B: Fn(usize) -> &'a AtomicU32,
 {
     fn used(&self) -> usize {
         usize::try_from(self.used.load(Ordering::Acquire)).unwrap_or(usize::MAX).min(self.most)
@@ -54,46 +64,55 @@ where
         (self.state)(place).compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
+    /// Marks a ticket that was seen waiting, and wakes its owner; false when it has changed.
+    fn mark(&self, place: usize, ticket: u64) -> bool {
+        mp_core::step!("condition.notify", 1);
+        let marked = self.exchange(place, ticket, ticket & !STATE | MARKED);
+        if marked && ticket & STATE == ASLEEP {
+            mp_core::step!("condition.notify", 2);
+            let bell = (self.bell)(place);
+            bell.fetch_add(1, Ordering::Release);
+            mp_core::step!("condition.notify", 3);
+            wake(bell, 1);
+        }
+        marked
+    }
+
     /// Marks the ticket that waits longest; false when none waits.
     fn mark_oldest(&self) -> bool {
         loop {
             let waiting = |place: usize| {
                 let ticket = (self.state)(place).load(Ordering::Acquire);
-                (ticket & STATE == WAITING).then_some((ticket, place))
+                waits(ticket).then_some((ticket >> 2, ticket, place))
             };
-            let Some((ticket, place)) = (0..self.used()).filter_map(waiting).min() else { return false };
-            mp_core::step!("condition.notify", 1);
-            if self.exchange(place, ticket, ticket & !STATE | MARKED) {
+            let Some((_, ticket, place)) = (0..self.used()).filter_map(waiting).min() else { return false };
+            if self.mark(place, ticket) {
                 return true;
             }
         }
     }
 
-    /// Marks all that wait; whether there were any.
-    fn mark_all(&self) -> bool {
-        let mut any = false;
+    /// Marks all that wait.
+    fn mark_all(&self) {
         for place in 0..self.used() {
-            let ticket = (self.state)(place).load(Ordering::Acquire);
-            if ticket & STATE == WAITING {
-                mp_core::step!("condition.notify", 4);
-                any |= self.exchange(place, ticket, ticket & !STATE | MARKED);
+            let mut ticket = (self.state)(place).load(Ordering::Acquire);
+            let number = ticket >> 2;
+            // Who falls asleep this very moment still waits.
+            while waits(ticket) && ticket >> 2 == number && !self.mark(place, ticket) {
+                ticket = (self.state)(place).load(Ordering::Acquire);
             }
         }
-        any
     }
 
     /// Wakes `count` who wait, the longest first.
     pub(crate) fn notify(&self, count: usize) {
-        let marked = match count {
-            0 => false,
-            usize::MAX => self.mark_all(),
-            _ => (0..count).take_while(|_| self.mark_oldest()).count() > 0,
-        };
-        mp_core::step!("condition.notify", 2);
-        if marked {
-            self.gate.open_all();
+        will_write(self.used);
+        if count == usize::MAX {
+            self.mark_all();
+        } else {
+            let _ = (0..count).take_while(|_| self.mark_oldest()).count();
         }
-        mp_core::step!("condition.notify", 3);
+        mp_core::step!("condition.notify", 4);
     }
 
     /// Takes a ticket that waits; `None` when all are taken.
@@ -135,7 +154,7 @@ where
         alive: impl Fn(u64) -> bool,
     ) -> bool {
         loop {
-            let seen = self.gate.look();
+            let rung = (self.bell)(place).load(Ordering::Acquire);
             let ticket = (self.state)(place).load(Ordering::Acquire);
             if ticket & STATE == MARKED {
                 return true;
@@ -147,7 +166,9 @@ where
             if watch.look_due() && self.sweep(me, &alive) {
                 continue;
             }
-            self.gate.sleep(seen, &mut watch);
+            if ticket & STATE == ASLEEP || self.exchange(place, ticket, ticket | ASLEEP) {
+                watch.sleep((self.bell)(place), rung);
+            }
         }
     }
 
@@ -180,14 +201,12 @@ where
         let ticket = (self.state)(place).load(Ordering::Acquire);
         // Out of the running first, so that no notifier marks it any more; unless one just did.
         let marked = match ticket & STATE {
-            WAITING => !self.exchange(place, ticket, NONE),
+            WAITING | ASLEEP => !self.exchange(place, ticket, NONE),
             state => state == MARKED,
         };
         if marked {
             mp_core::step!("condition.sweep", 1);
-            if self.mark_oldest() {
-                self.gate.open_all();
-            }
+            self.mark_oldest();
             mp_core::step!("condition.sweep", 2);
         }
         self.free(place);

@@ -26,9 +26,10 @@
 
 use crate::spin;
 use libc::{c_int, pthread_mutex_t, pthread_mutexattr_t};
-use mp_core::Deadline;
 use mp_core::deadline::SLICE;
+use mp_core::{Deadline, Identity};
 use mp_shm::{Mapping, Segment};
+use std::cell::Cell;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -330,7 +331,24 @@ pub(crate) unsafe fn owner(mutex: *mut pthread_mutex_t) -> Option<u32> {
 
 /// Whether `thread` is the calling one.
 pub(crate) fn is_this_thread(thread: u32) -> bool {
-    rustix::thread::gettid().as_raw_nonzero().get().cast_unsigned() == thread
+    this_thread() == thread
+}
+
+/// The calling thread's id: asked of the system once, and again in a forked child, where it is another.
+pub(crate) fn this_thread() -> u32 {
+    thread_local! {
+        /// In which process, and what it was.
+        static KNOWN: Cell<(u64, u32)> = const { Cell::new((0, 0)) };
+    }
+    let process = Identity::current().pack();
+    match KNOWN.get() {
+        (known, thread) if known == process => thread,
+        _ => {
+            let thread = rustix::thread::gettid().as_raw_nonzero().get().cast_unsigned();
+            KNOWN.set((process, thread));
+            thread
+        }
+    }
 }
 
 /// # Safety
