@@ -59,6 +59,7 @@ const TURNS: [usize; 2] = [0, 1];
 const READY: usize = 2;
 const STOP: usize = 3;
 const GUARDED: usize = 4;
+const PAIRS: [usize; 8] = [5, 6, 7, 10, 11, 12, 13, 14];
 
 impl Arena {
     pub(crate) fn is_stopped(&self) -> bool {
@@ -77,6 +78,15 @@ impl Arena {
         while self.u32(READY).load(Ordering::Acquire) == 0 {
             std::thread::yield_now();
         }
+    }
+
+    /// What pair `pair` of a crowd has done, of eight.
+    pub(crate) fn operations(&self, pair: usize) -> u64 {
+        self.u64(PAIRS[pair]).load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn did(&self, pair: usize, operations: u64) {
+        self.u64(PAIRS[pair]).fetch_add(operations, Ordering::Relaxed);
     }
 
     /// What the lock guards: a count that loses some when it does not.

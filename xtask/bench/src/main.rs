@@ -11,6 +11,7 @@
 //! | [`meter`], [`cpu`] | how a contestant is measured |
 //! | [`link`] | round trip and stream over anything that carries messages |
 //! | [`arena`], [`fight`] | a page that two sides share, and two that want the same lock |
+//! | [`crowd`], [`waiting`] | many pairs on few cores; one side that waits for a second |
 //! | [`work`] | what the tasks of the pools do |
 //! | [`run`], [`watchdog`], [`stats`] | the rounds, the time limit, the medians |
 //! | [`report`] | table, JSON, plots, the page in `docs/` |
@@ -20,6 +21,7 @@ mod args;
 mod contestant;
 mod cores;
 mod cpu;
+mod crowd;
 mod facts;
 mod fight;
 mod limit;
@@ -33,6 +35,7 @@ mod role;
 mod rows;
 mod run;
 mod stats;
+mod waiting;
 mod watchdog;
 mod work;
 

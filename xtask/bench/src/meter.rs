@@ -4,12 +4,15 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use crate::arena::Arena;
 use crate::contestant::Measured;
 use crate::cpu;
 
 /// Batches of one sample: fewer say little about the spread, more say nothing new.
 const FEWEST: usize = 3;
 const MOST: usize = 200;
+/// What one of a crowd does before it says so.
+const COUNTED: u64 = 16;
 
 /// What one sample found.
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
@@ -23,6 +26,9 @@ pub(crate) struct Sample {
     /// Where two fought: what part of all turns the slower one had.
     #[serde(default)]
     pub(crate) share: Option<f64>,
+    /// Of all processes that were to be idle.
+    #[serde(default)]
+    pub(crate) switches: Option<u64>,
 }
 
 /// Measures one contestant once.
@@ -35,15 +41,29 @@ pub(crate) struct Meter {
     /// Bounds what a batch holds in memory.
     pub(crate) most_ops: u64,
     pub(crate) sample: Sample,
+    /// Nothing is measured here: the loop runs, and is counted, until all are told to stop.
+    crowd: Option<(Arena, usize)>,
 }
 
 impl Meter {
     pub(crate) fn new(budget: Duration, batch: Duration, most_ops: u64) -> Self {
-        Self { budget, batch, most_ops, sample: Sample::default() }
+        Self { budget, batch, most_ops, sample: Sample::default(), crowd: None }
+    }
+
+    /// For one pair of a crowd.
+    pub(crate) fn of_a_crowd(arena: Arena, pair: usize) -> Self {
+        Self { crowd: Some((arena, pair)), ..Self::new(Duration::ZERO, Duration::ZERO, u64::MAX) }
     }
 
     /// Runs `run(n)`, which does `n` operations, until the budget is used up.
     pub(crate) fn measure(&mut self, mut run: impl FnMut(u64) -> Measured) -> Measured {
+        if let Some((arena, pair)) = &self.crowd {
+            while !arena.is_stopped() {
+                run(COUNTED)?;
+                arena.did(*pair, COUNTED);
+            }
+            return Ok(());
+        }
         let ops = self.warm_up(&mut run)?;
         let cpu = cpu::used();
         let start = Instant::now();
@@ -81,7 +101,7 @@ impl Meter {
     }
 
     /// A sample of long batches has one, or a few: those of the other rounds come to it.
-    fn wants_more(&self, elapsed: Duration) -> bool {
+    pub(crate) fn wants_more(&self, elapsed: Duration) -> bool {
         match self.sample.batches.len() {
             0 => true,
             count if count < FEWEST => elapsed < self.budget * 2,

@@ -3,13 +3,16 @@
 use std::process::{Child, Command, Stdio};
 
 use crate::contestant::{Failure, Measured};
-use crate::{limit, peers, watchdog};
+use crate::{crowd, limit, peers, watchdog};
 
 /// A role's name and what plays it; the argument is the role's own.
 type Role = (&'static str, fn(&str) -> Result<(), Failure>);
 
 const ROLES: &[Role] = &[
     ("nothing", |_| Ok(())),
+    ("crowd", crowd::serve),
+    ("futex-waker", limit::futex::serve_waiter),
+    ("pipe-waker", peers::kernel::serve_waiter),
     ("futex", limit::futex::serve),
     ("mutex", limit::mutex::serve),
     ("raw_sync", peers::raw_sync::serve),

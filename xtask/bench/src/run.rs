@@ -49,6 +49,13 @@ impl Line {
         Summary::of(&shares).map(|summary| summary.median)
     }
 
+    /// Context switches in a sample, at the median.
+    pub(crate) fn switches(&self) -> Option<f64> {
+        let switches: Vec<f64> =
+            self.samples.iter().filter_map(|sample| Some(sample.switches? as f64)).collect();
+        Summary::of(&switches).map(|summary| summary.median)
+    }
+
     fn take_part(&mut self, row: &Row, plan: &Plan) -> Result<(), Failure> {
         if self.trouble.is_some() {
             return Ok(());

@@ -12,7 +12,7 @@ use rustix::thread::futex;
 use crate::arena::Arena;
 use crate::contestant::{Failure, Measured};
 use crate::meter::Meter;
-use crate::{cores, role};
+use crate::{cores, role, waiting};
 
 const TAKEN: u32 = 0;
 const GIVEN: u32 = 1;
@@ -72,6 +72,30 @@ fn measure(meter: &mut Meter, spins: u32) -> Measured {
     arena.stop();
     give(there);
     role::finish(child)
+}
+
+/// No spinning, and no slice.
+pub(crate) fn waiting(meter: &mut Meter) -> Measured {
+    let (arena, fd) = Arena::create()?;
+    let child = role::command("futex-waker", "", fd)?.spawn()?;
+    let word = arena.u32(WORDS[0]);
+    waiting::measure(meter, &arena, || {
+        while word.load(Ordering::Acquire) == TAKEN {
+            let _ = futex::wait(word, futex::Flags::empty(), TAKEN, None);
+        }
+        Ok(())
+    })?;
+    role::finish(child)
+}
+
+pub(crate) fn serve_waiter(_: &str) -> Result<(), Failure> {
+    let arena = Arena::open(&File::from(io::stdin().as_fd().try_clone_to_owned()?))?;
+    waiting::serve(&arena, || {
+        let word = arena.u32(WORDS[0]);
+        word.store(GIVEN, Ordering::Release);
+        futex::wake(word, futex::Flags::empty(), 1)?;
+        Ok(())
+    })
 }
 
 /// The second process: the memory is its standard input.

@@ -9,6 +9,7 @@ pub(crate) mod pool;
 pub(crate) mod queue;
 mod second;
 pub(crate) mod start;
+pub(crate) mod waiting;
 
 /// A child of `multiprocess` enters here and does not return.
 pub(crate) fn init() {

@@ -1,15 +1,17 @@
 //! What the kernel offers: a pair of Unix stream sockets, and two pipes. One message, one write; reads take what is there.
 
+use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 
+use crate::arena::Arena;
 use crate::contestant::{Failure, Measured};
 use crate::limit::large::{ANSWER, PLAIN, SIZE, STOP};
 use crate::link::{self, Link};
 use crate::meter::Meter;
-use crate::{cores, role};
+use crate::{cores, role, waiting};
 
 struct Bytes<R, W> {
     from: BufReader<R>,
@@ -111,9 +113,25 @@ pub(crate) fn serve_socket(size: &str) -> Result<(), Failure> {
 
 /// The second process, between its standard input and output.
 pub(crate) fn serve_pipe(size: &str) -> Result<(), Failure> {
-    let from = std::fs::File::from(io::stdin().as_fd().try_clone_to_owned()?);
-    let to = std::fs::File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    let from = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let to = File::from(io::stdout().as_fd().try_clone_to_owned()?);
     serve(size, &mut Bytes::new(from, to))
+}
+
+/// A byte from a pipe, awaited.
+pub(crate) fn pipe_waiting(meter: &mut Meter) -> Measured {
+    let (arena, fd) = Arena::create()?;
+    let mut child = role::command("pipe-waker", "", fd)?.stdout(Stdio::piped()).spawn()?;
+    let mut from = child.stdout.take().ok_or("it was asked for")?;
+    waiting::measure(meter, &arena, || Ok(from.read_exact(&mut [0])?))?;
+    role::finish(child)
+}
+
+/// The page is its standard input, the pipe its standard output.
+pub(crate) fn serve_waiter(_: &str) -> Result<(), Failure> {
+    let arena = Arena::open(&File::from(io::stdin().as_fd().try_clone_to_owned()?))?;
+    let mut to = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    waiting::serve(&arena, || Ok(to.write_all(b"!")?))
 }
 
 fn serve<R: Read, W: Write>(size: &str, bytes: &mut Bytes<R, W>) -> Result<(), Failure> {

@@ -35,6 +35,8 @@ struct Figures {
     times_limit: Option<f64>,
     /// Where two fought: what part of all turns the slower one had.
     share_of_the_slower: Option<f64>,
+    /// Of those that were to be idle, in a sample, at the median.
+    context_switches: Option<f64>,
     trouble: Option<String>,
 }
 
@@ -64,6 +66,7 @@ fn figures(line: &Line, lines: &[Line]) -> Figures {
         cpu_nanos: line.cpu(),
         times_limit: nanos.zip(limit).map(|(own, limit)| own.median / limit.median),
         share_of_the_slower: line.share(),
+        context_switches: line.switches(),
         trouble: line.trouble.clone(),
     }
 }

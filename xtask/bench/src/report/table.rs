@@ -41,6 +41,7 @@ fn table(out: &mut String, row: &Row, lines: &[Line]) {
     };
     let cpu = if lines.iter().any(|line| line.cpu().is_some()) { " CPU of one |" } else { "" };
     let share = lines.iter().any(|line| line.share().is_some());
+    let switches = lines.iter().any(|line| line.switches().is_some());
     // Writing to a string cannot fail.
     let _ = writeln!(out, "\n### {}\n\n{} Unit: {unit}.\n", row.title, row.what);
     let _ = write!(out, "| contestant | kind | median | best | spread |{cpu} ÷ limit |");
@@ -50,16 +51,22 @@ fn table(out: &mut String, row: &Row, lines: &[Line]) {
     if share {
         out.push_str(" share of the slower |");
     }
+    if switches {
+        out.push_str(" context switches |");
+    }
     let _ = write!(
         out,
         "\n| --- | --- | ---: | ---: | ---: |{} ---: |",
         if cpu.is_empty() { "" } else { " ---: |" }
     );
-    let _ = writeln!(out, "{}", " ---: |".repeat(ours.len() + usize::from(share)));
+    let _ = writeln!(out, "{}", " ---: |".repeat(ours.len() + usize::from(share) + usize::from(switches)));
     for line in lines {
         let mut cells = cells(row, line, lines, &ours, !cpu.is_empty());
         if share {
             cells.push(line.share().map_or(NONE.to_owned(), |share| format!("{share:.2}")));
+        }
+        if switches {
+            cells.push(line.switches().map_or(NONE.to_owned(), |switches| format!("{switches:.0}")));
         }
         let _ = writeln!(out, "| {} |", cells.join(" | "));
     }

@@ -1,6 +1,7 @@
 //! What is measured, and who takes part: one file a row.
 
 mod attach;
+mod crowd;
 mod fetch_add;
 mod first_line;
 pub(crate) mod frozen;
@@ -20,6 +21,8 @@ mod start_beside_much;
 mod stream;
 mod stream_large;
 mod stream_typed;
+mod waiting;
+mod waiting_one_core;
 
 use std::time::Duration;
 
@@ -73,6 +76,9 @@ pub(crate) static ROWS: &[Row] = &[
     first_line::ROW,
     stream_large::ROW,
     stream_typed::ROW,
+    crowd::ROW,
+    waiting::ROW,
+    waiting_one_core::ROW,
     pool_start::ROW,
     pool_chunks::ROW,
     pool_busy::ROW,
