@@ -63,9 +63,9 @@ impl fmt::Display for Reason {
 pub struct Report {
     /// Its process id, which may belong to another process by now.
     pub pid: u32,
-    /// The last 4 KiB that it wrote to its standard error.
+    /// The last 64 KiB that it wrote to its standard error: the backtrace of a failed allocation too.
     pub stderr: String,
-    /// The last 4 KiB of its standard output, where the pool [passes that on](crate::Builder::capture_stdout).
+    /// The last 64 KiB of its standard output, where the pool [passes that on](crate::Builder::capture_stdout).
     pub stdout: String,
 }
 
@@ -90,13 +90,18 @@ impl Cause {
     pub(crate) fn of(status: ExitStatus, tail: &str) -> Cause {
         match status {
             ExitStatus::Code(code) => Cause::Exit(code),
-            ExitStatus::Signal { .. } if tail.contains("memory allocation of ") => Cause::Memory,
+            ExitStatus::Signal { .. } if tail.lines().any(tells_of_memory) => Cause::Memory,
             ExitStatus::Signal { .. } if tail.contains("has overflowed its stack") => Cause::StackOverflow,
             ExitStatus::Signal { number: SIGXCPU, .. } => Cause::CpuTime,
             ExitStatus::Signal { number, core } => Cause::Signal { number, core },
             _ => Cause::Unknown,
         }
     }
+}
+
+/// The standard library's last words, perhaps with a backtrace behind them.
+fn tells_of_memory(line: &str) -> bool {
+    line.starts_with("memory allocation of ") && line.ends_with(" bytes failed")
 }
 
 /// Why a task has no result. Exactly one of these, or its result, comes for each task.

@@ -9,8 +9,10 @@ use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-/// How much of the last words is kept, and how much is passed on at once: what a pipe that is ready takes without blocking.
-const TAIL: usize = 4 << 10;
+/// How much of the last words is kept: a failed allocation is told in a line with a backtrace of many behind it.
+const TAIL: usize = 64 << 10;
+/// How much is passed on at once: what a pipe that is ready takes without blocking.
+const PIECE: usize = 4 << 10;
 
 /// So much of one worker is passed on before the pool does something else.
 const TURNS: u32 = 16;
@@ -66,7 +68,8 @@ impl Output {
 
     /// The worker's last words.
     pub(crate) fn tail(&self) -> String {
-        String::from_utf8_lossy(&self.tail).into_owned()
+        let from = self.tail.len().saturating_sub(TAIL);
+        String::from_utf8_lossy(&self.tail[from..]).into_owned()
     }
 
     /// Passes on what is there; false when this process's own stream takes nothing now.
@@ -95,7 +98,7 @@ impl Output {
     /// Reads once; false when there is nothing more now.
     fn read(&mut self, pass_on: bool) -> bool {
         let Some(pipe) = &self.pipe else { return false };
-        let mut bytes = [0; TAIL];
+        let mut bytes = [0; PIECE];
         match rustix::io::read(pipe, &mut bytes) {
             Ok(0) => {
                 self.pipe = None;
@@ -108,8 +111,10 @@ impl Output {
                     let _ = rustix::io::write(self.stream.own(), bytes);
                 }
                 self.tail.extend_from_slice(bytes);
-                let surplus = self.tail.len().saturating_sub(TAIL);
-                self.tail.drain(..surplus);
+                // Not at each piece: whoever writes much would have all of it moved each time.
+                if self.tail.len() >= 2 * TAIL {
+                    self.tail.drain(..self.tail.len() - TAIL);
+                }
                 true
             }
             Err(rustix::io::Errno::INTR) => true,
