@@ -150,11 +150,12 @@ impl Event {
 
     /// Waits until it is set, under any executor. No thread waits for it, and dropping the future loses nothing.
     ///
-    /// A set that is cleared at once is not missed, but may be noticed a second later.
+    /// A set that is cleared at once is not missed, but may be noticed a second later. An event in named memory has no descriptor: there
+    /// the future looks again after a millisecond at first, and each 32 ms once it has waited for a while.
     ///
     /// # Errors
     ///
-    /// `Unsupported` for an event in named memory; or no descriptor is left.
+    /// When no descriptor is left.
     #[cfg(feature = "async")]
     pub async fn wait_async(&self) -> io::Result<()> {
         /// Ready once the wait that began with `first` is over.
@@ -170,7 +171,15 @@ impl Event {
             }
         }
 
-        mp_core::ready(&Since(self, self.flag().look())).await
+        let first = self.flag().look();
+        if self.0.bell.0.is_some() {
+            return mp_core::ready(&Since(self, first)).await;
+        }
+        let mut pace = crate::pace::Pace::default();
+        while !self.flag().done(first) {
+            pace.rest().await;
+        }
+        Ok(())
     }
 
     fn wait_until(&self, deadline: Deadline) -> bool {

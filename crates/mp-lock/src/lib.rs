@@ -103,7 +103,7 @@
 //! - A thread can hold some 2,000 locks at once; the kernel looks no further when it dies.
 //! - Locks cannot cross into another pid namespace (another container): their owners could not be told alive from dead there. They are refused
 //!   when they arrive. An [`Event`] has no owner and may cross.
-//! - An [`Event`] in named memory has no descriptor: it is waited for by itself, not in [`wait()`].
+//! - An [`Event`] in named memory has no descriptor: it is waited for by itself, not in [`wait()`]; a future looks at it now and then.
 //! - [`wait`](Event::wait) of an [`Event`] that somebody polls costs system calls, as its descriptor is the flag from then on.
 //! - A child of a bare `fork` inherits guards and permits that are its parent's; dropping them there does nothing. A child made by a raw `clone`
 //!   must not use what its parent held.
@@ -119,7 +119,10 @@
 //!
 //! # Features
 //!
-//! - `async`: [`Event`] gets `wait_async`. It costs no thread for each; [`async-io`](https://docs.rs/async-io) has one for the process.
+//! - `async`: [`Event`] gets `wait_async`, [`Semaphore`] and [`BoundedSemaphore`] get `acquire_async`. They cost no thread each;
+//!   [`async-io`](https://docs.rs/async-io) has one for the process. The locks have no such form: a [`Lock`]'s holder is a thread, not a task, and a
+//!   task that keeps one over an `await` may go on elsewhere. Over an `await` use a [`Semaphore`] of one permit; wait for a [`Condition`] or
+//!   [`Barrier`] on a thread where blocking is allowed.
 //!
 //! # Trust and safety
 //!
@@ -134,6 +137,8 @@ mod lock;
 mod mutex;
 mod once;
 mod orphan;
+#[cfg(feature = "async")]
+mod pace;
 mod plain;
 #[doc(hidden)]
 pub mod raw;

@@ -143,6 +143,18 @@ impl Inner {
         self.take().or_else(|| if sweep() { self.take() } else { None })
     }
 
+    #[cfg(feature = "async")]
+    async fn acquire_async(&self) -> usize {
+        let mut pace = crate::pace::Pace::default();
+        loop {
+            let found = if pace.look_due() { self.try_acquire() } else { self.take() };
+            if let Some(place) = found {
+                return place;
+            }
+            pace.rest().await;
+        }
+    }
+
     fn give_back(&self, place: usize) {
         // Where the next one looks first.
         self.hint.store(place, Ordering::Relaxed);
@@ -269,6 +281,15 @@ macro_rules! semaphore {
             /// [`LockError::TimedOut`].
             pub fn acquire_deadline(&self, deadline: Instant) -> Result<Permit, LockError> {
                 self.acquire_until(Deadline::at(deadline))
+            }
+
+            /// Waits for a permit, under any executor. No thread waits for it, and dropping the future takes no permit.
+            ///
+            /// It looks again after a millisecond at first, and each 32 ms once it has waited for a while: those who wait in a
+            /// thread are served sooner. The permit may be kept over an `await` and go to another thread.
+            #[cfg(feature = "async")]
+            pub async fn acquire_async(&self) -> Permit {
+                Permit::new(&self.0, self.0.acquire_async().await)
             }
 
             fn acquire_until(&self, deadline: Deadline) -> Result<Permit, LockError> {
