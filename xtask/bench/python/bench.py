@@ -126,7 +126,7 @@ def serve(recv, send):
     while True:
         message = recv()
         if message[:1] == ANSWER:
-            send(message)
+            send(message[:64])
         elif message[:1] == STOP:
             return
 
@@ -137,6 +137,11 @@ def serve_pipe(end):
 
 def serve_queues(there, here):
     serve(there.get, here.put)
+
+
+def serve_fifo(there, here):
+    """Its own time-out is ten seconds; ours are the watchdog's."""
+    serve(lambda: there.get(timeout=10), lambda message: here.put(message, timeout=10))
 
 
 def start(method):
@@ -151,12 +156,19 @@ def start(method):
     return run, lambda: None
 
 
-def linked(kind, loop):
+def linked(kind, loop, size=64):
     context = mp.get_context("fork")
     if kind == "pipe":
         here, there = context.Pipe()
         process = context.Process(target=serve_pipe, args=(there,), daemon=True)
         send, recv = here.send_bytes, here.recv_bytes
+    elif kind == "fifo":
+        from faster_fifo import Queue
+
+        room = max(1 << 20, 2 * size + (1 << 16))
+        to, back = Queue(max_size_bytes=room), Queue(max_size_bytes=1 << 20)
+        process = context.Process(target=serve_fifo, args=(to, back), daemon=True)
+        send, recv = (lambda message: to.put(message, timeout=10)), (lambda: back.get(timeout=10))
     else:
         to, back = context.Queue(), context.Queue()
         process = context.Process(target=serve_queues, args=(to, back), daemon=True)
@@ -167,7 +179,7 @@ def linked(kind, loop):
         send(STOP)
         process.join()
 
-    return loop(send, recv), end
+    return (loop(send, recv) if loop is round_trip else loop(send, recv, size)), end
 
 
 def round_trip(send, recv):
@@ -181,8 +193,8 @@ def round_trip(send, recv):
     return run
 
 
-def stream(send, recv):
-    plain, ask = PLAIN + b"Z" * 63, ANSWER + b"Z" * 63
+def stream(send, recv, size=64):
+    plain, ask = PLAIN + b"Z" * (size - 1), ANSWER + b"Z" * (size - 1)
 
     def run(n):
         for _ in range(n - 1):
@@ -233,7 +245,12 @@ def attach():
     return run, end
 
 
+SIZES = [8, 64, 1 << 10, 1 << 16, 1 << 20, 64 << 20]
 WHAT = {
+    f"stream-{kind}-{size}": (lambda kind=kind, size=size: linked(kind, stream, size))
+    for kind in ("pipe", "queue", "fifo")
+    for size in SIZES
+} | {
     "start-fork": lambda: start("fork"),
     "start-forkserver": lambda: start("forkserver"),
     "start-spawn": lambda: start("spawn"),

@@ -9,7 +9,7 @@
 //! | [`rows`] | what is measured, and who takes part: the table to add to |
 //! | [`ours`], [`peers`], [`limit`] | the contestants, one file each |
 //! | [`meter`], [`cpu`] | how a contestant is measured |
-//! | [`link`] | round trip and stream over anything that carries messages |
+//! | [`link`], [`lane`] | round trip and stream over anything that carries messages, of a fixed size or of any |
 //! | [`arena`], [`fight`] | a page that two sides share, and two that want the same lock |
 //! | [`crowd`], [`waiting`] | many pairs on few cores; one side that waits for a second |
 //! | [`work`] | what the tasks of the pools do |
@@ -24,6 +24,7 @@ mod cpu;
 mod crowd;
 mod facts;
 mod fight;
+mod lane;
 mod limit;
 mod link;
 mod measure;

@@ -1,11 +1,9 @@
-//! A mebibyte copied once, which is what each side of a pipe does at the same time; and a value encoded and decoded by postcard alone.
+//! A message copied once, which is what each side of a pipe does at the same time; and a value encoded and decoded by postcard alone.
 
 use std::hint::black_box;
 
 use crate::contestant::Measured;
 use crate::meter::Meter;
-
-pub(crate) const SIZE: usize = 1 << 20;
 
 /// What the first byte, or the number, of a message says.
 pub(crate) const PLAIN: u8 = 1;
@@ -20,7 +18,7 @@ pub(crate) fn value(mark: u8) -> Value {
 }
 
 /// Through memory that holds a few messages, as a pipe's does.
-pub(crate) fn memcpy(meter: &mut Meter) -> Measured {
+pub(crate) fn memcpy<const SIZE: usize>(meter: &mut Meter) -> Measured {
     let (from, mut to) = (vec![1_u8; SIZE], vec![0_u8; 4 * SIZE]);
     let mut at = 0;
     meter.measure(|n| {

@@ -44,6 +44,10 @@ pub(crate) fn stream(meter: &mut Meter) -> Measured {
     with_ring("spinning", |ring| link::stream::<64>(meter, ring))
 }
 
+pub(crate) fn stream_8(meter: &mut Meter) -> Measured {
+    with_ring("spinning", |ring| link::stream::<8>(meter, ring))
+}
+
 fn with_ring(word: &str, measure: impl FnOnce(&mut Side) -> Measured) -> Measured {
     let (mut ring, fd) = ring::create(waiting(word))?;
     let child = role::command("ring", word, fd)?.spawn()?;

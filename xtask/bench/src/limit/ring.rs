@@ -30,7 +30,7 @@ pub(super) const SLOT: usize = 64;
 
 /// Alone in its cache line, and in the one that the processor fetches along.
 #[repr(C, align(128))]
-struct Word(AtomicU32);
+pub(super) struct Word(pub(super) AtomicU32);
 
 #[repr(C, align(64))]
 struct Slot(UnsafeCell<[u8; SLOT]>);
@@ -159,7 +159,7 @@ impl Side {
 
 impl Waiting {
     /// Returns when `count` is no longer `seen`, or a slice has passed.
-    fn wait(self, sleeps: &Word, count: &Word, seen: u32) {
+    pub(super) fn wait(self, sleeps: &Word, count: &Word, seen: u32) {
         for _ in 0..self.spins {
             if count.0.load(Ordering::Relaxed) != seen {
                 return;
@@ -174,7 +174,7 @@ impl Waiting {
         sleeps.0.store(0, Ordering::Relaxed);
     }
 
-    fn wake(self, sleeps: &Word, count: &Word) {
+    pub(super) fn wake(self, sleeps: &Word, count: &Word) {
         self.barrier.awake();
         if sleeps.0.load(Ordering::Relaxed) != 0 {
             // Nothing to do for one who does not sleep after all.

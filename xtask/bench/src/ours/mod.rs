@@ -1,6 +1,7 @@
 //! This project's crates, as their users have them: through the facade. One file each.
 
 pub(crate) mod hand_over;
+pub(crate) mod lane;
 pub(crate) mod large;
 pub(crate) mod lock;
 pub(crate) mod memory;

@@ -30,6 +30,10 @@ pub(crate) fn stream(meter: &mut Meter) -> Measured {
     with_pipe::<64>(|end| link::stream::<64>(meter, end))
 }
 
+pub(crate) fn stream_8(meter: &mut Meter) -> Measured {
+    with_pipe::<8>(|end| link::stream::<8>(meter, end))
+}
+
 fn with_pipe<const N: usize>(measure: impl FnOnce(&mut Connection) -> Measured) -> Measured {
     let (mut here, there) = pipe()?;
     let process = second::start::<N, _>(there)?;

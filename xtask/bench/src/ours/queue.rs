@@ -28,6 +28,10 @@ pub(crate) fn stream(meter: &mut Meter) -> Measured {
     with_queues::<64>(|queues| link::stream::<64>(meter, queues))
 }
 
+pub(crate) fn stream_8(meter: &mut Meter) -> Measured {
+    with_queues::<8>(|queues| link::stream::<8>(meter, queues))
+}
+
 fn with_queues<const N: usize>(measure: impl FnOnce(&mut Queues) -> Measured) -> Measured {
     // As many messages in between as the ring of the limit holds.
     let (to, from) = (Queue::bounded(1024)?, Queue::bounded(1024)?);

@@ -5,6 +5,7 @@ use std::process::Stdio;
 use ipc_channel::ipc::{self, IpcBytesReceiver, IpcBytesSender, IpcOneShotServer, IpcSender};
 
 use crate::contestant::{Failure, Measured};
+use crate::lane::{self, Lane};
 use crate::link::{self, Link};
 use crate::meter::Meter;
 use crate::{cores, role};
@@ -31,6 +32,25 @@ pub(crate) fn stream(meter: &mut Meter) -> Measured {
     with_ends("64", |ends| link::stream::<64>(meter, ends))
 }
 
+impl Lane for Ends {
+    fn send(&mut self, message: &[u8]) -> Result<(), Failure> {
+        Ok(self.0.send(message)?)
+    }
+
+    fn recv(&mut self, buffer: &mut Vec<u8>) -> Result<(), Failure> {
+        *buffer = self.1.recv().map_err(|error| format!("ipc-channel: {error}"))?;
+        Ok(())
+    }
+}
+
+pub(crate) fn stream_8(meter: &mut Meter) -> Measured {
+    with_ends("8", |ends| link::stream::<8>(meter, ends))
+}
+
+pub(crate) fn lane<const SIZE: usize>(meter: &mut Meter) -> Measured {
+    with_ends(&format!("lane-{SIZE}"), |ends| lane::stream::<SIZE>(meter, ends))
+}
+
 fn with_ends(size: &str, measure: impl FnOnce(&mut Ends) -> Measured) -> Measured {
     let (server, name) = IpcOneShotServer::<Ends>::new()?;
     let child = role::command("ipc-channel", &format!("{size} {name}"), Stdio::null())?.spawn()?;
@@ -48,5 +68,9 @@ pub(crate) fn serve(argument: &str) -> Result<(), Failure> {
     let meeting = IpcSender::<Ends>::connect(name.to_owned())?;
     meeting.send((to_here, from_here)).map_err(|error| format!("meet: {error}"))?;
     let mut ends = (to_there, from_there);
-    if size == "8" { link::serve::<8>(&mut ends) } else { link::serve::<64>(&mut ends) }
+    match size.strip_prefix("lane-") {
+        Some(size) => lane::serve(size.parse()?, &mut ends),
+        None if size == "8" => link::serve::<8>(&mut ends),
+        None => link::serve::<64>(&mut ends),
+    }
 }

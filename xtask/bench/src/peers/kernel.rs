@@ -8,7 +8,7 @@ use std::process::Stdio;
 
 use crate::arena::Arena;
 use crate::contestant::{Failure, Measured};
-use crate::limit::large::{ANSWER, PLAIN, SIZE, STOP};
+use crate::lane::{self, Lane};
 use crate::link::{self, Link};
 use crate::meter::Meter;
 use crate::{cores, role, waiting};
@@ -52,40 +52,30 @@ pub(crate) fn pipe_stream(meter: &mut Meter) -> Measured {
     with_pipes("64", |pipes| link::stream::<64>(meter, pipes))
 }
 
-pub(crate) fn socket_stream_large(meter: &mut Meter) -> Measured {
-    with_socket("large", |socket| large(meter, socket))
-}
-
-pub(crate) fn pipe_stream_large(meter: &mut Meter) -> Measured {
-    with_pipes("large", |pipes| large(meter, pipes))
-}
-
-/// Sends a mebibyte at a time, from one buffer into another that is used again.
-fn large<R: Read, W: Write>(meter: &mut Meter, bytes: &mut Bytes<R, W>) -> Measured {
-    let mut message = vec![PLAIN; SIZE];
-    meter.measure(|n| {
-        message[0] = PLAIN;
-        for _ in 1..n {
-            bytes.to.write_all(&message)?;
-        }
-        message[0] = ANSWER;
-        bytes.to.write_all(&message)?;
-        Ok(bytes.from.read_exact(&mut [0])?)
-    })?;
-    message[0] = STOP;
-    Ok(bytes.to.write_all(&message)?)
-}
-
-fn serve_large<R: Read, W: Write>(bytes: &mut Bytes<R, W>) -> Result<(), Failure> {
-    let mut message = vec![0; SIZE];
-    loop {
-        bytes.from.read_exact(&mut message)?;
-        match message[0] {
-            STOP => return Ok(()),
-            ANSWER => bytes.to.write_all(b"!")?,
-            _ => {}
-        }
+impl<R: Read, W: Write> Lane for Bytes<R, W> {
+    fn send(&mut self, message: &[u8]) -> Result<(), Failure> {
+        Ok(self.to.write_all(message)?)
     }
+
+    fn recv(&mut self, buffer: &mut Vec<u8>) -> Result<(), Failure> {
+        Ok(self.from.read_exact(buffer)?)
+    }
+}
+
+pub(crate) fn socket_stream_8(meter: &mut Meter) -> Measured {
+    with_socket("8", |socket| link::stream::<8>(meter, socket))
+}
+
+pub(crate) fn pipe_stream_8(meter: &mut Meter) -> Measured {
+    with_pipes("8", |pipes| link::stream::<8>(meter, pipes))
+}
+
+pub(crate) fn socket_lane<const SIZE: usize>(meter: &mut Meter) -> Measured {
+    with_socket(&format!("lane {SIZE}"), |socket| lane::stream::<SIZE>(meter, socket))
+}
+
+pub(crate) fn pipe_lane<const SIZE: usize>(meter: &mut Meter) -> Measured {
+    with_pipes(&format!("lane {SIZE}"), |pipes| lane::stream::<SIZE>(meter, pipes))
 }
 
 fn with_socket(size: &str, measure: impl FnOnce(&mut Bytes<UnixStream, UnixStream>) -> Measured) -> Measured {
@@ -137,8 +127,8 @@ pub(crate) fn serve_waiter(_: &str) -> Result<(), Failure> {
 fn serve<R: Read, W: Write>(size: &str, bytes: &mut Bytes<R, W>) -> Result<(), Failure> {
     cores::pin_second()?;
     match size {
+        _ if size.starts_with("lane ") => lane::serve(size[5..].parse()?, bytes),
         "8" => link::serve::<8>(bytes),
-        "large" => serve_large(bytes),
         _ => link::serve::<64>(bytes),
     }
 }

@@ -16,10 +16,10 @@ mod pool_start;
 mod pool_stream;
 mod round_trip;
 mod round_trip_one_core;
+mod sizes;
 mod start;
 mod start_beside_much;
 mod stream;
-mod stream_large;
 mod stream_typed;
 mod waiting;
 mod waiting_one_core;
@@ -74,8 +74,12 @@ pub(crate) static ROWS: &[Row] = &[
     hand_over_one_core::ROW,
     start_beside_much::ROW,
     first_line::ROW,
-    stream_large::ROW,
+    sizes::STREAM_1MIB,
     stream_typed::ROW,
+    sizes::STREAM_8B,
+    sizes::STREAM_1KIB,
+    sizes::STREAM_64KIB,
+    sizes::STREAM_64MIB,
     crowd::ROW,
     waiting::ROW,
     waiting_one_core::ROW,

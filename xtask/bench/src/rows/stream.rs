@@ -25,5 +25,6 @@ pub(super) const ROW: Row = Row {
         C::threads("crossbeam-channel", peers::threads::stream),
         C::python("Python Pipe", |meter| peers::python::measure("stream-pipe", meter)),
         C::python("Python Queue", |meter| peers::python::measure("stream-queue", meter)),
+        C::python("faster-fifo", |meter| peers::python::measure_package("stream-fifo-64", meter)),
     ],
 };
