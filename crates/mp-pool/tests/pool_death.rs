@@ -116,13 +116,14 @@ fn a_worker_past_its_memory_limit_is_told_as_such() {
         }
     }
     fn deep(frames: u32) -> usize {
-        std::hint::black_box(if frames == 0 { hoard() } else { deep(frames - 1) })
+        std::hint::black_box(if frames == 0 { vec![1_u8; 1 << 40].len() } else { deep(frames - 1) })
     }
     guarded(|| {
         // With a backtrace behind the line that tells of it, which is longer than a page.
         for backtrace in ["0", "full"] {
             let builder = Pool::builder().workers(2).env("RUST_BACKTRACE", backtrace);
             let pool = builder.memory_limit(256 << 20).build().unwrap();
+            assert_eq!(cause(pool.apply(hoard, ())), Cause::Memory, "backtrace: {backtrace}");
             assert_eq!(cause(pool.apply(deep, (100,))), Cause::Memory, "backtrace: {backtrace}");
             assert_eq!(pool.apply(square, (4,)).unwrap(), 16);
         }
