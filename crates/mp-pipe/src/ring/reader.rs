@@ -84,8 +84,11 @@ impl Ring {
         // Equal, or behind when another process has taken since this one looked.
         if cache.published.wrapping_sub(taken).cast_signed() <= 0 {
             cache.published = self.word(PUBLISHED).load(Acquire);
-            if cache.published.wrapping_sub(taken).cast_signed() <= 0 {
-                return Ok(None);
+            match cache.published.wrapping_sub(taken).cast_signed() {
+                0 => return Ok(None),
+                // Not an empty ring: whoever waits for it to fill would look again and again.
+                ..0 => return Err(corrupt(Corrupt("more was taken than was sent"))),
+                _ => {}
             }
         }
         let position = self.word(HEAD[parity(taken)]).load(Relaxed);

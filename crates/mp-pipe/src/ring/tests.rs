@@ -151,6 +151,15 @@ fn memory_goes_back_after_a_burst() {
     assert_eq!(read(&ring, &mut reader).as_deref(), Some(&b"again"[..]));
 }
 
+#[test]
+fn more_taken_than_sent_is_an_error_not_an_empty_ring() {
+    let (ring, mut cache) = (ring(), ReaderCache::default());
+    ring.word(super::layout::TAKEN).store(1, Relaxed);
+    assert!(!ring.is_empty());
+    assert!(ring.look(&mut cache).is_none());
+    assert_eq!(ring.peek(&mut cache).unwrap_err().kind(), std::io::ErrorKind::InvalidData);
+}
+
 /// Random words in everything that another process can write: the header, the table, the records.
 fn scribble(ring: &Ring, state: &mut u64) {
     for _ in 0..random(state) % 5 {
