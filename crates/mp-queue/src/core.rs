@@ -211,7 +211,9 @@ impl Core {
     }
 
     pub(crate) fn lock(&self, which: usize, deadline: Deadline) -> Result<Held<'_>, RawLockError> {
-        let mutex = RobustMutex::at(self.fixed(), which);
+        // Somebody may have written over it since the queue was opened.
+        let mutex = RobustMutex::find(self.fixed(), which)
+            .ok_or(RawLockError::Os(rustix::io::Errno::INVAL.raw_os_error()))?;
         let acquired = mutex.lock(deadline)?;
         let held = Held(mutex);
         if acquired == Acquired::OwnerDied {
