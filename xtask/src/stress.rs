@@ -8,6 +8,7 @@ use crate::suite;
 #[derive(Debug, PartialEq, Eq)]
 struct Options {
     seconds: u64,
+    kills: Option<u64>,
     repeat: Option<u64>,
     which: String,
     load: bool,
@@ -20,7 +21,7 @@ pub(crate) fn run(args: &[String]) -> Outcome {
     let _load = if options.load { Some(Load::start()?) } else { None };
     match options.repeat {
         Some(times) => again_and_again(&options.which, times)?,
-        None => ignored(&options.which, options.seconds)?,
+        None => ignored(&options)?,
     }
     Ok(Verdict::Passed)
 }
@@ -39,22 +40,28 @@ fn again_and_again(which: &str, times: u64) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The tests marked `#[ignore]`, each for about `seconds`.
-fn ignored(which: &str, seconds: u64) -> Result<(), Failure> {
-    let mut command = suite::command(which, suite::STEPS, "--run-ignored only");
-    command.env("MP_STRESS_SECONDS", seconds.to_string());
+/// The tests marked `#[ignore]`, each for about so many seconds, or those that kill, each until it has killed so many.
+fn ignored(options: &Options) -> Result<(), Failure> {
+    let filter = if options.kills.is_some() { "--run-ignored only kill" } else { "--run-ignored only" };
+    let mut command = suite::command(&options.which, suite::STEPS, filter);
+    command.env("MP_STRESS_SECONDS", options.seconds.to_string());
+    if let Some(kills) = options.kills {
+        command.env("MP_STRESS_KILLS", kills.to_string());
+    }
     suite::passed(&record(command, true)?)
 }
 
 impl Options {
     fn parse(args: &[String]) -> Result<Options, Failure> {
-        let mut options = Options { seconds: 1, repeat: None, which: "--workspace".to_owned(), load: false };
+        let mut options =
+            Options { seconds: 1, kills: None, repeat: None, which: "--workspace".to_owned(), load: false };
         let mut args = args.iter();
         while let Some(arg) = args.next() {
             let mut value = || args.next().ok_or_else(|| format!("`{arg}` needs a value"));
             let number = |text: &String| text.parse().map_err(|error| format!("`{text}`: {error}"));
             match arg.as_str() {
                 "--seconds" => options.seconds = number(value()?)?,
+                "--kills" => options.kills = Some(number(value()?)?),
                 "--repeat" => options.repeat = Some(number(value()?)?),
                 "-p" | "--package" => options.which = format!("-p {}", value()?),
                 "--load" => options.load = true,
@@ -75,14 +82,21 @@ mod tests {
 
     #[test]
     fn options_have_defaults() {
-        let expected = Options { seconds: 1, repeat: None, which: "--workspace".to_owned(), load: false };
+        let expected =
+            Options { seconds: 1, kills: None, repeat: None, which: "--workspace".to_owned(), load: false };
         assert_eq!(parsed("").unwrap(), expected);
     }
 
     #[test]
     fn options_are_read() {
-        let expected = Options { seconds: 9, repeat: Some(3), which: "-p mp-pipe".to_owned(), load: true };
-        assert_eq!(parsed("--repeat 3 -p mp-pipe --load --seconds 9").unwrap(), expected);
+        let expected = Options {
+            seconds: 9,
+            kills: Some(7),
+            repeat: Some(3),
+            which: "-p mp-pipe".to_owned(),
+            load: true,
+        };
+        assert_eq!(parsed("--repeat 3 --kills 7 -p mp-pipe --load --seconds 9").unwrap(), expected);
     }
 
     #[test]

@@ -6,6 +6,8 @@
 
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "helpers of tests, small numbers")]
 
+mod help;
+
 use mp_queue::{GetError, JoinableQueue, give, take};
 use mp_shm::{Array, Value};
 use mp_test::{Role, command, guarded, role};
@@ -13,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
 
-const TEST: &str = "each_task_is_done_and_join_returns";
+const TEST: &str = "random_kills_leave_no_task_undone_and_join_returns";
 const SLOTS: usize = 512;
 const EACH: usize = 2048;
 
@@ -150,7 +152,7 @@ fn round(queue: &JoinableQueue<Task>, dice: &mut Dice, length: Duration) -> usiz
 
 #[test]
 #[ignore = "stress"]
-fn each_task_is_done_and_join_returns() {
+fn random_kills_leave_no_task_undone_and_join_returns() {
     match role().as_deref() {
         Some("producer") => return produce(),
         Some(_) => return consume(),
@@ -163,7 +165,8 @@ fn each_task_is_done_and_join_returns() {
         std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64 | 1;
     println!("seed {seed}");
     let (mut dice, mut kills, mut rounds) = (Dice(seed), 0, 0);
-    while rounds < 2 || begin.elapsed() < length {
+    let wanted = help::wanted_kills();
+    while rounds < 2 || begin.elapsed() < length || kills < wanted {
         guarded(|| {
             let queue = match rounds % 2 {
                 0 => JoinableQueue::new(),

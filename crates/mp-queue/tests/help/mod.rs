@@ -39,6 +39,11 @@ pub(crate) fn memory() -> u64 {
     queues.map(|fd| std::fs::metadata(fd).map_or(0, |meta| meta.blocks() * 512)).sum()
 }
 
+/// How many kills a stress test goes on to, whatever time that takes.
+pub(crate) fn wanted_kills() -> usize {
+    std::env::var("MP_STRESS_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
 /// What producers put here: of the same length each, and telling of any torn byte.
 pub(crate) fn message(n: u8) -> Vec<u8> {
     vec![n; 1000]
