@@ -9,6 +9,7 @@ mod docs;
 mod examples;
 mod fallbacks;
 mod features;
+mod fuzz;
 mod load;
 mod loom;
 mod manifest;
@@ -48,12 +49,13 @@ pub(crate) const VERBS: &[Verb] = &[
     ("alone", "per crate: a fresh package with that one dependency runs the README's program", alone::run),
     (
         "stress",
-        "[--seconds N] [--repeat N] [-p CRATE] [--load]: ignored tests, or a suite again and again",
+        "[--seconds N] [--kills N] [--repeat N] [-p CRATE] [--load]: ignored tests, or a suite again",
         stress::run,
     ),
     ("start-methods", "the tests of processes under each start method", start_methods::run),
     ("fallbacks", "the suite once per forced fallback", fallbacks::run),
     ("loom", "[CRATE] [--preemptions N]: the models", loom::run),
+    ("fuzz", "[TARGET] [--seconds N]: arbitrary bytes for what other processes write", fuzz::run),
     ("miri", "[CRATE]: the pure parts under Miri", miri::run),
     ("bench", "[ROWS]: the comparison with peers and limits", bench::run),
     ("package", "what would be uploaded, built from the archive", package::run),

@@ -25,6 +25,7 @@ const TOP: &[&str] = &[
     "deny.toml",
     "docs",
     "examples",
+    "fuzz",
     "rustfmt.toml",
     "xtask",
 ];
