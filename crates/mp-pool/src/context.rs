@@ -1,7 +1,7 @@
 //! What a task can ask about itself, and what a worker keeps between its tasks.
 
 use crate::control::Control;
-use crate::line::CONTROL;
+use crate::line::{CONTROL, crash_word};
 use mp_shm::{Growable, HEADER};
 use std::any::{Any, TypeId};
 use std::cell::RefCell;
@@ -21,6 +21,12 @@ static ATTEMPT: AtomicU32 = AtomicU32::new(0);
 pub(crate) fn enter(memory: Growable, worker: usize) {
     // A second time: a worker runs its function once.
     let _ = WORKER.set((memory, worker));
+}
+
+/// From now on a crash of this worker is written to its line. Without it a crash is one without a backtrace.
+pub(crate) fn watch_for_crashes() {
+    let word = |index| WORKER.get().map(|(memory, _)| crash_word(memory, index));
+    let _ = mp_process::backtrace::watch(word, || TASK.load(Relaxed));
 }
 
 /// A task begins.

@@ -1,6 +1,7 @@
 //! How a task can fail, and a pool.
 
 use mp_core::{DecodeError, EncodeError};
+use mp_process::backtrace::Crash;
 use mp_process::{ExitStatus, Panic, SpawnError};
 use std::{error, fmt, io};
 
@@ -22,7 +23,7 @@ pub enum Cause {
     },
     /// An allocation failed: the worker's memory limit, or the machine's memory. Best effort: read from what it wrote last.
     Memory,
-    /// It overflowed its stack. Best effort: read from what it wrote last.
+    /// It overflowed its stack.
     StackOverflow,
     /// It used up its [limit](crate::Builder::limit) of processor time.
     CpuTime,
@@ -67,6 +68,9 @@ pub struct Report {
     pub stderr: String,
     /// The last 64 KiB of its standard output, where the pool [passes that on](crate::Builder::capture_stdout).
     pub stdout: String,
+    /// Where it was when it crashed: after SIGSEGV, SIGBUS, SIGABRT (an `abort`), SIGILL, SIGFPE, SIGTRAP, SIGSYS, or with its stack full. Its
+    /// text names functions, files and lines.
+    pub backtrace: Option<Crash>,
 }
 
 impl fmt::Display for Cause {
@@ -86,14 +90,21 @@ impl fmt::Display for Cause {
 }
 
 impl Cause {
-    /// What `status` and the last lines on standard error tell.
-    pub(crate) fn of(status: ExitStatus, tail: &str) -> Cause {
+    /// What `status` and what the worker left behind tell.
+    pub(crate) fn of(status: ExitStatus, report: &Report) -> Cause {
+        let overflowed = report.backtrace.as_ref().is_some_and(Crash::overflowed_stack);
         match status {
             ExitStatus::Code(code) => Cause::Exit(code),
-            ExitStatus::Signal { .. } if tail.lines().any(tells_of_memory) => Cause::Memory,
-            ExitStatus::Signal { .. } if tail.contains("has overflowed its stack") => Cause::StackOverflow,
+            ExitStatus::Signal { .. } if report.stderr.lines().any(tells_of_memory) => Cause::Memory,
+            ExitStatus::Signal { .. } if overflowed || report.stderr.contains("has overflowed its stack") => {
+                Cause::StackOverflow
+            }
             ExitStatus::Signal { number: SIGXCPU, .. } => Cause::CpuTime,
-            ExitStatus::Signal { number, core } => Cause::Signal { number, core },
+            ExitStatus::Signal { number, core } => match &report.backtrace {
+                // It died of looking at its stack, not of what it died of.
+                Some(crash) if !crash.is_complete() => Cause::Signal { number: crash.signal(), core },
+                _ => Cause::Signal { number, core },
+            },
             _ => Cause::Unknown,
         }
     }

@@ -54,7 +54,9 @@
 //! | returns, an `Err` too | what it returned |
 //! | panics | [`TaskError::Panicked`] with message, place and backtrace; the worker goes on |
 //! | exits, with whatever code | [`TaskError::WorkerDied`] with [`Cause::Exit`] |
-//! | aborts, crashes, is killed | [`TaskError::WorkerDied`] with [`Cause::Signal`], and what it last wrote to standard error |
+//! | aborts, crashes | [`TaskError::WorkerDied`] with [`Cause::Signal`], what it last wrote to standard error, and [where it was](Report::backtrace) |
+//! | overflows its stack | as above, with [`Cause::StackOverflow`] |
+//! | is killed | as above, without the place |
 //! | allocates past the [limit](Builder::memory_limit) | [`TaskError::WorkerDied`] with [`Cause::Memory`] |
 //! | runs past its [time-out](TaskOptions::timeout) | [`TaskError::TimedOut`], once the worker is dead |
 //! | has not started within its [queue time-out](TaskOptions::queue_timeout) | [`TaskError::QueueTimedOut`] |
@@ -91,6 +93,8 @@
 //! - **A `Vec<u8>` among several arguments** is encoded byte by byte; large ones are faster as text, as shared memory, or in a file.
 //! - **Standard error** of a worker is a pipe to this process, which passes it on and keeps the end for the report; it is no terminal there.
 //!   Standard output is this process's own.
+//! - **Handlers for faults** (SIGSEGV, SIGBUS, SIGABRT, SIGILL, SIGFPE, SIGTRAP, SIGSYS) are set in each worker before its initializer, for the
+//!   backtrace. They hand on to what was there before; one that a task sets replaces them.
 //! - **A memory limit is for private memory** (`RLIMIT_DATA`), and [`Cause::Memory`] is read from the last words of the worker: a task that
 //!   closes its standard error dies of a plain signal.
 //! - **A callback that blocks** delays the other callbacks, and [`join`](Pool::join) and drop wait for it.
@@ -146,6 +150,7 @@ pub use completed::{AsCompleted, as_completed};
 pub use context::{attempt, cancelled, set_state, with_state, worker_index};
 pub use error::{Cause, PoolError, Reason, Report, TaskError};
 pub use imap::{Imap, NotYet};
+pub use mp_process::backtrace::{Crash, Frame};
 #[doc(hidden)]
 pub use mp_process::init_before_main;
 pub use mp_process::{

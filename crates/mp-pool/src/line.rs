@@ -9,18 +9,22 @@ use mp_core::park::{self, Spin};
 use mp_core::{Encoding, Handle};
 use mp_pipe::packet::{self, Inbox};
 use mp_pipe::ring::{Direction, Growth, ReaderCache, Record, Ring, Table, WriteError, WriterCache};
+use mp_process::backtrace::{self, Crash};
 use mp_shm::{Format, Growable, HEADER};
 use rustix::event::{PollFd, PollFlags};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 
 const FORMAT: Format = Format::plain(*b"POOL", 1);
 /// Where the control block is in the line's memory, behind the header.
 pub(crate) const CONTROL: usize = 2 * Table::Short.fixed();
-const FIXED: usize = CONTROL + control::SIZE;
+/// Where a worker that crashes writes where it was.
+const CRASH: usize = CONTROL + control::SIZE;
+const FIXED: usize = CRASH + 8 * backtrace::WORDS;
 
 /// One side's view of the line.
 #[derive(Debug)]
@@ -94,6 +98,11 @@ impl Line {
 
     pub(crate) fn control(&self) -> Control<'_> {
         Control::new(self.memory.fixed(), HEADER + CONTROL)
+    }
+
+    /// Where the worker crashed, if it did; read it when the worker is dead.
+    pub(crate) fn crash(&self) -> Option<Crash> {
+        Crash::read(|index| crash_word(&self.memory, index))
     }
 
     /// Publishes a record, if there is room; nobody is woken before [`wake`](Line::wake).
@@ -242,6 +251,11 @@ impl Line {
         self.announce_awake();
         Ok(gone)
     }
+}
+
+/// A word of what a worker leaves when it crashes.
+pub(crate) fn crash_word(memory: &Growable, index: usize) -> &AtomicU64 {
+    memory.fixed().atomic_u64(HEADER + CRASH + 8 * (index % backtrace::WORDS))
 }
 
 impl LineEnd {

@@ -564,7 +564,7 @@ impl Seat {
         let report = self.report();
         let cause = match self.condition {
             Condition::Doomed { why, .. } => Cause::Killed(why),
-            _ => Cause::of(status, &report.stderr),
+            _ => Cause::of(status, &report),
         };
         if self.running().is_some() || !self.is_ready() {
             book.stats.died(&cause);
@@ -585,7 +585,9 @@ impl Seat {
 
     fn report(&self) -> Report {
         let [stderr, stdout] = &self.outputs;
-        Report { pid: self.by.pid, stderr: stderr.tail(), stdout: stdout.tail() }
+        // One of an earlier task was survived: a handler of the program's own mended it.
+        let crash = self.line.crash().filter(|crash| self.running().is_none_or(|task| task == crash.mark()));
+        Report { pid: self.by.pid, stderr: stderr.tail(), stdout: stdout.tail(), backtrace: crash }
     }
 
     /// Closes the line, so that the worker leaves.

@@ -35,6 +35,7 @@ pub(crate) fn work(line: LineEnd, initializer: Initializer, worker: usize) {
     // the programs that a task starts would inherit. Without one the worker dies of Ctrl-C, as it would have.
     let _ = signal_hook::flag::register(signal_hook::consts::SIGINT, Arc::default());
     context::enter(line.memory().clone(), worker);
+    context::watch_for_crashes();
     keep_panics();
     if let Some((routine, encoding, bytes)) = initializer
         && let Err(why) = initialize(&routine, Encoding(encoding), &bytes)

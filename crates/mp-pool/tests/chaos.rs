@@ -215,7 +215,22 @@ fn until_idle(pool: &Pool) {
     });
 }
 
-/// All faults at random for as long as `MP_STRESS_SECONDS` says, with flat memory, descriptors and threads.
+/// A task that returns, panics, exits, aborts, stops itself or takes too long, by its number.
+#[expect(clippy::disallowed_methods, reason = "tasks that exit")]
+fn misbehave(n: u64) -> u64 {
+    match n % 23 {
+        3 => panic!("panics"),
+        7 => std::process::exit(4),
+        11 => std::process::abort(),
+        15 => send(std::process::id(), Signal::STOP),
+        19 => nap(3_600_000),
+        _ => nap(n % 4),
+    }
+    n
+}
+
+/// All faults at random for as long as `MP_STRESS_SECONDS` says (kills, stops, panics, exits, aborts, time-outs, cancelled tasks, sizes
+/// that change), with flat memory, descriptors and threads.
 #[test]
 #[ignore = "a soak test"]
 fn soak() {
@@ -224,36 +239,55 @@ fn soak() {
         let pool = Pool::builder()
             .workers(4)
             .grace(Duration::from_millis(5))
+            .start_timeout(Duration::from_secs(5))
             .max_tasks_per_child(200)
             .recycle_jitter(0.3)
             .build()
             .unwrap();
-        let until = Instant::now() + Duration::from_secs_f64(seconds);
-        let (mut first, mut rounds) = (None, 0_u64);
+        // Half of the time for each way to start.
+        let until = Instant::now() + Duration::from_secs_f64(seconds / 2.0);
+        let (mut first, mut rounds, mut last, mut most) = (None, 0_u64, (0, 0, 0), (0, 0, 0));
         while Instant::now() < until {
-            let _ = under(Signal::KILL, usize::MAX, || {
-                let task = || pool.task(nap).timeout(Duration::from_millis(20)).retry(Retry::times(1));
-                let results: Vec<_> = (0..300).map(|n| task().apply_async((n % 25,))).collect();
-                let map = pool.map_async(square, 0..10_000);
-                results.iter().step_by(7).for_each(|result| {
-                    let _ = result.cancel();
-                });
-                results.into_iter().for_each(|result| drop(result.get()));
-                drop(map.get());
-            });
+            let (signal, most_sent) =
+                if rounds % 4 == 3 { (Signal::STOP, 12) } else { (Signal::KILL, usize::MAX) };
+            let _ = under(signal, most_sent, || a_round(&pool, rounds));
+            // One that was stopped while idle is found by what has a time-out alone.
+            workers().into_iter().for_each(|worker| send(worker, Signal::CONT));
             until_idle(&pool);
             rounds += 1;
+            last = (resident(), entries("/proc/self/fd"), entries("/proc/self/task"));
+            most = (last.0.max(most.0), last.1.max(most.1), last.2.max(most.2));
             // What is loaded and warmed up in the first rounds stays.
-            let now = (resident(), entries("/proc/self/fd"), entries("/proc/self/task"));
-            let first = *first.get_or_insert(now);
+            let first = *first.get_or_insert(last);
             if rounds > 10 {
-                assert!(now.0 < first.0 * 2 + (32 << 20), "memory grew from {} to {}", first.0, now.0);
-                assert!(now.1 < first.1 + 40, "descriptors grew from {} to {}", first.1, now.1);
-                assert!(now.2 < first.2 + 12, "threads grew from {} to {}", first.2, now.2);
+                assert!(last.0 < first.0 * 2 + (32 << 20), "memory grew from {} to {}", first.0, last.0);
+                assert!(last.1 < first.1 + 40, "descriptors grew from {} to {}", first.1, last.1);
+                assert!(last.2 < first.2 + 12, "threads grew from {} to {}", first.2, last.2);
             }
         }
         serves_a_thousand(&pool);
+        let stats = pool.stats();
+        println!(
+            "{rounds} rounds, {} tasks returned, {} failed, {} tried again; {} workers started, deaths {:?}",
+            stats.succeeded, stats.failed, stats.retried, stats.started, stats.deaths
+        );
+        println!("bytes, descriptors, threads: first {first:?}, last {last:?}, most {most:?}");
     });
+}
+
+fn a_round(pool: &Pool, round: u64) {
+    pool.resize(usize::try_from(2 + round * 5 % 7).unwrap_or(4)).expect("a size");
+    let task = || pool.task(misbehave).timeout(Duration::from_millis(50)).retry(Retry::times(1));
+    let results: Vec<_> = (0..300).map(|n| task().apply_async((n * 7 + round,))).collect();
+    let map = pool.task(square).timeout(Duration::from_millis(200)).map_async(0..10_000);
+    pool.resize(4).expect("a size");
+    results.iter().step_by(7).for_each(|result| {
+        let _ = result.cancel();
+    });
+    let (kept, dropped): (Vec<_>, Vec<_>) = results.into_iter().enumerate().partition(|(n, _)| n % 5 > 0);
+    drop(dropped);
+    kept.into_iter().for_each(|(_, result)| drop(result.get()));
+    drop(map.get());
 }
 
 fn entries(directory: &str) -> usize {

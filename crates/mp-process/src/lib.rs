@@ -139,6 +139,7 @@
 
 mod builder;
 mod child;
+mod crash;
 mod entry;
 mod error;
 mod exec;
@@ -195,6 +196,12 @@ struct Readme;
 #[doc(hidden)]
 pub mod routine {
     pub use crate::task::{Call, CallError, Reply, Routine, UnknownRoutine};
+}
+
+/// Where a process was when it crashed, for pools of processes: `watch` and `WORDS` are no part of the public interface.
+#[doc(hidden)]
+pub mod backtrace {
+    pub use crate::crash::{Crash, Frame, Log, WORDS, watch};
 }
 
 /// Makes processes work in tests, benches and wherever `main` is not one's own: once in the crate, outside of functions.
