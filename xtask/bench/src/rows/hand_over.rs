@@ -19,6 +19,7 @@ pub(super) const ROW: Row = Row {
         C::ours("Semaphore", "futex", ours::hand_over::semaphore),
         C::ours("Event", "futex", ours::hand_over::event),
         C::ours("Condition", "futex", ours::hand_over::condition),
-        C::limit("futex", limit::futex::spinning),
+        C::limit("futex", limit::futex::sleeping),
+        C::limit("futex, spinning first", limit::futex::spinning),
     ],
 };
