@@ -23,6 +23,7 @@ const ROLES: &[Role] = &[
     ("pool-worker", limit::pool::serve),
     ("pool-zygote", limit::pool::serve_zygote),
     ("zygote", limit::zygote::serve),
+    ("iceoryx2", peers::iceoryx2::serve),
     ("ipc-channel", peers::ipc_channel::serve),
     ("socket", peers::kernel::serve_socket),
     ("pipe", peers::kernel::serve_pipe),

@@ -1,5 +1,6 @@
 //! The contestants that are not ours: other crates, the system's own means, threads, Python. One file each.
 
+pub(crate) mod iceoryx2;
 pub(crate) mod ipc_channel;
 pub(crate) mod kernel;
 pub(crate) mod procspawn;

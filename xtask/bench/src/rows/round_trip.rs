@@ -22,6 +22,7 @@ pub(super) const ROW: Row = Row {
         C::peer("pipe of the kernel", peers::kernel::pipe_round_trip),
         C::peer("Unix socket", peers::kernel::socket_round_trip),
         C::peer("ipc-channel", peers::ipc_channel::round_trip),
+        C::peer("iceoryx2, polling", peers::iceoryx2::round_trip),
         C::threads("crossbeam-channel", peers::threads::round_trip),
         C::python("Python Pipe", |meter| peers::python::measure("round-trip-pipe", meter)),
         C::python("Python Queue", |meter| peers::python::measure("round-trip-queue", meter)),

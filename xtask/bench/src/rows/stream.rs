@@ -22,6 +22,7 @@ pub(super) const ROW: Row = Row {
         C::peer("pipe of the kernel", peers::kernel::pipe_stream),
         C::peer("Unix socket", peers::kernel::socket_stream),
         C::peer("ipc-channel", peers::ipc_channel::stream),
+        C::peer("iceoryx2, polling", peers::iceoryx2::stream),
         C::threads("crossbeam-channel", peers::threads::stream),
         C::python("Python Pipe", |meter| peers::python::measure("stream-pipe", meter)),
         C::python("Python Queue", |meter| peers::python::measure("stream-queue", meter)),
