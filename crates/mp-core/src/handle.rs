@@ -5,7 +5,7 @@
 //! received descriptors out for the indices to pick up. Outside, serialising a handle is an error that says so.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -50,7 +50,7 @@ impl Handles {
     }
 
     /// The message is committed: ends that move have left this process.
-    #[inline]
+    #[inline(always)]
     pub fn sent(mut self) {
         for out in &mut self.0 {
             if let Some(departure) = &mut out.departure {
@@ -66,38 +66,81 @@ impl fmt::Debug for Handles {
     }
 }
 
+/// What an encoding or decoding of this thread may do with handles. A plain word, so that messages without handles pay no more for it
+/// than a store: tables are made with the first handle, and stand in a stack, since a `Serialize` may itself send something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Table {
+    /// Nothing is being encoded (decoded).
+    Outside,
+    /// Something is, which has had (was sent with) no handle.
+    None,
+    /// The top of the stack belongs to it.
+    Top,
+}
+
 thread_local! {
-    static OUTBOUND: RefCell<Option<Handles>> = const { RefCell::new(None) };
-    static INBOUND: RefCell<Option<Vec<Option<OwnedFd>>>> = const { RefCell::new(None) };
+    static OUT: Cell<Table> = const { Cell::new(Table::Outside) };
+    static IN: Cell<Table> = const { Cell::new(Table::Outside) };
+    static OUTBOUND: RefCell<Vec<Handles>> = const { RefCell::new(Vec::new()) };
+    static INBOUND: RefCell<Vec<Vec<Option<OwnedFd>>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Runs `encode` with a fresh table and returns what it collected; the table of an encoding further out is put back,
 /// also when `encode` fails or panics, so that no handle ever leaks into another message.
+#[inline]
 pub(crate) fn collecting<R>(encode: impl FnOnce() -> R) -> (R, Handles) {
-    struct Restore(Option<Handles>);
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            let inner = OUTBOUND.replace(self.0.take());
-            drop(inner);
+    struct Restore(Table);
+    impl Restore {
+        #[inline]
+        fn restore(&self) -> Handles {
+            if OUT.replace(self.0) == Table::Top { pop() } else { Handles::default() }
         }
     }
-    let restore = Restore(OUTBOUND.replace(Some(Handles::default())));
+    impl Drop for Restore {
+        #[inline]
+        fn drop(&mut self) {
+            drop(self.restore());
+        }
+    }
+    #[cold]
+    fn pop() -> Handles {
+        OUTBOUND.with_borrow_mut(Vec::pop).unwrap_or_default()
+    }
+    let restore = Restore(OUT.replace(Table::None));
     let result = encode();
-    let handles = OUTBOUND.take().unwrap_or_default();
-    drop(restore);
+    let handles = restore.restore();
+    std::mem::forget(restore);
     (result, handles)
 }
 
 /// Runs `decode` with `fds` laid out; what it did not pick up is closed.
+#[inline]
 pub(crate) fn offering<R>(fds: Vec<OwnedFd>, decode: impl FnOnce() -> R) -> R {
-    struct Restore(Option<Vec<Option<OwnedFd>>>);
+    struct Restore(Table);
     impl Drop for Restore {
+        #[inline]
         fn drop(&mut self) {
-            let rest = INBOUND.replace(self.0.take());
-            drop(rest);
+            if IN.replace(self.0) == Table::Top {
+                pop();
+            }
         }
     }
-    let _restore = Restore(INBOUND.replace(Some(fds.into_iter().map(Some).collect())));
+    #[cold]
+    fn pop() {
+        let rest = INBOUND.with_borrow_mut(Vec::pop);
+        drop(rest);
+    }
+    #[cold]
+    fn push(fds: Vec<OwnedFd>) {
+        INBOUND.with_borrow_mut(|stack| stack.push(fds.into_iter().map(Some).collect()));
+    }
+    let table = if fds.is_empty() {
+        Table::None
+    } else {
+        push(fds);
+        Table::Top
+    };
+    let _restore = Restore(IN.replace(table));
     decode()
 }
 
@@ -113,18 +156,30 @@ pub fn serialize_fd<S: Serializer>(
     fd: &Arc<OwnedFd>,
     departure: Option<Box<dyn Departure>>,
 ) -> Result<S::Ok, S::Error> {
-    let index = OUTBOUND.with_borrow_mut(|table| {
-        let table = table.as_mut()?;
-        table.0.push(Outbound { fd: Arc::clone(fd), departure });
-        u32::try_from(table.0.len() - 1).ok()
-    });
-    match index {
+    match enter(fd, departure) {
         Some(index) => serializer.serialize_u32(index),
         None => Err(ser::Error::custom(
             "an OS handle can only be serialised inside a message: pass it as an argument of a process, or send it \
              through a pipe or queue",
         )),
     }
+}
+
+/// Puts a handle into the table of the encoding that runs; its index.
+fn enter(fd: &Arc<OwnedFd>, departure: Option<Box<dyn Departure>>) -> Option<u32> {
+    let table = OUT.get();
+    if table == Table::Outside {
+        return None;
+    }
+    OUTBOUND.with_borrow_mut(|stack| {
+        if table == Table::None {
+            stack.push(Handles::default());
+            OUT.set(Table::Top);
+        }
+        let top = stack.last_mut()?;
+        top.0.push(Outbound { fd: Arc::clone(fd), departure });
+        u32::try_from(top.0.len() - 1).ok()
+    })
 }
 
 /// Takes the descriptor whose index comes next.
@@ -134,8 +189,12 @@ pub fn serialize_fd<S: Serializer>(
 /// Fails outside of a decoding by these crates, and when the index was taken before or never sent.
 pub fn deserialize_fd<'de, D: Deserializer<'de>>(deserializer: D) -> Result<OwnedFd, D::Error> {
     let index = u32::deserialize(deserializer)?;
+    let of_this_message = IN.get() == Table::Top;
     INBOUND
-        .with_borrow_mut(|table| table.as_mut()?.get_mut(usize::try_from(index).ok()?)?.take())
+        .with_borrow_mut(|stack| {
+            let table = stack.last_mut().filter(|_| of_this_message)?;
+            table.get_mut(usize::try_from(index).ok()?)?.take()
+        })
         .ok_or_else(|| de::Error::custom("a handle that did not travel with this message"))
 }
 

@@ -4,7 +4,7 @@
 //! is the one recorded, and the pidfd is not readable. Neither `kill(pid, 0)` nor the state letter in `/proc` would do: a
 //! process that nobody has reaped, and one whose first thread has ended, fool both.
 
-use crate::sys;
+use crate::{news, sys};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -30,6 +30,16 @@ impl Identity {
             let pid = std::process::id();
             Identity { pid, start: start_time(pid).unwrap_or(0) }
         })
+    }
+
+    /// [`pack`](Identity::pack) of [`current`](Identity::current), for hot paths: a few loads.
+    #[inline(always)]
+    #[must_use]
+    pub fn current_packed() -> u64 {
+        match sys::own_packed() {
+            0 => Identity::current().pack(),
+            packed => packed,
+        }
     }
 
     /// The process that has `pid` now, if any.
@@ -68,10 +78,14 @@ impl Identity {
         if self == Identity::current() {
             return true;
         }
-        match self.open() {
+        let alive = match self.open() {
             Ok(fd) => !sys::readable(&fd),
             Err(error) => error.kind() != io::ErrorKind::NotFound,
+        };
+        if !alive {
+            news::of_a_death();
         }
+        alive
     }
 }
 
@@ -135,6 +149,7 @@ mod tests {
         let me = Identity::current();
         assert_eq!(me.pid, std::process::id());
         assert_eq!(Identity::of(me.pid), Some(me));
+        assert_eq!(Identity::current_packed(), me.pack());
         assert!(me.is_alive());
     }
 

@@ -10,6 +10,7 @@
 //! | [`socket`] | whole messages with handles over a Unix stream socket |
 //! | [`give`](mod@give) | handing a value to a child of [`std::process::Command`] |
 //! | [`identity`] | which process is this, and does it still live |
+//! | [`news`] | what this process has learnt of deaths |
 //! | [`deadline`] | a time-out covers a whole operation, whatever interrupts it |
 //! | [`ends`] | the lifelines of this process, to let go of them before it waits for others at its end |
 //! | [`park`] | spinning, sleeping and waking across processes |
@@ -25,6 +26,7 @@ mod error;
 pub mod give;
 pub mod handle;
 pub mod identity;
+pub mod news;
 pub mod park;
 #[cfg(feature = "async")]
 mod ready;

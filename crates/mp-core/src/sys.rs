@@ -61,11 +61,20 @@ pub(crate) fn signal_self(action: Action) {
 struct Remembered {
     pid: AtomicU64,
     start: AtomicU64,
+    packed: AtomicU64,
+}
+
+static PAGE: OnceLock<Option<&'static Remembered>> = OnceLock::new();
+
+/// The packed identity of this process if it is remembered, else zero.
+#[inline(always)]
+pub(crate) fn own_packed() -> u64 {
+    // Relaxed: the word is the whole answer.
+    PAGE.get().copied().flatten().map_or(0, |page| page.packed.load(Ordering::Relaxed))
 }
 
 #[inline]
 pub(crate) fn own_identity(compute: impl FnOnce() -> Identity) -> Identity {
-    static PAGE: OnceLock<Option<&'static Remembered>> = OnceLock::new();
     let Some(page) = PAGE.get_or_init(wiped_page) else { return compute() };
     // Acquire pairs with the Release below: who sees the pid sees the start time. Two threads may both compute; they
     // store the same.
@@ -76,6 +85,7 @@ pub(crate) fn own_identity(compute: impl FnOnce() -> Identity) -> Identity {
     }
     let identity = compute();
     page.start.store(identity.start, Ordering::Relaxed);
+    page.packed.store(identity.pack(), Ordering::Relaxed);
     page.pid.store(identity.pid.into(), Ordering::Release);
     identity
 }

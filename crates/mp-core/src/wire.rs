@@ -26,6 +26,7 @@ impl Encoding {
 
     /// The encoding that values of type `T` have.
     #[must_use]
+    #[inline(always)]
     pub fn of<T: 'static>() -> Encoding {
         let id = TypeId::of::<T>();
         if id == TypeId::of::<Vec<u8>>() {
@@ -79,25 +80,29 @@ impl fmt::Display for DecodeError {
 
 impl std::error::Error for DecodeError {}
 
-/// Encodes `value`, using `scratch` (which is cleared first) where the value's own bytes do not do.
+/// Encodes `value`, using `scratch`, whose contents are lost, where the value's own bytes do not do.
 ///
 /// # Errors
 ///
 /// Fails when the type's `Serialize` does, or is one that postcard does not carry (untagged and flattened types,
 /// sequences of unknown length).
+#[inline]
 pub fn encode<'a, T: Serialize + 'static>(
     value: &'a T,
     scratch: &'a mut Vec<u8>,
 ) -> Result<Message<'a>, EncodeError> {
     let encoding = Encoding::of::<T>();
-    if let Some(bytes) = own_bytes(value) {
+    // Known when this is compiled.
+    if encoding != Encoding::POSTCARD
+        && let Some(bytes) = own_bytes(value)
+    {
         return Ok(Message { encoding, bytes, handles: Handles::default() });
     }
-    scratch.clear();
-    let (result, handles) =
-        handle::collecting(|| postcard::serialize_with_flavor(value, Scratch(&mut *scratch)));
+    let (result, handles) = handle::collecting(|| {
+        postcard::serialize_with_flavor(value, Scratch { buffer: &mut *scratch, filled: 0 })
+    });
     match result {
-        Ok(()) => Ok(Message { encoding, bytes: scratch, handles }),
+        Ok(filled) => Ok(Message { encoding, bytes: &scratch[..filled], handles }),
         Err(error) => Err(EncodeError { type_name: type_name::<T>(), reason: explain_encode(error) }),
     }
 }
@@ -107,6 +112,7 @@ pub fn encode<'a, T: Serialize + 'static>(
 /// # Errors
 ///
 /// Fails when the encoding is not the type's, when the bytes are no such value, and when some are left over.
+#[inline]
 pub fn decode<T: DeserializeOwned + 'static>(
     encoding: Encoding,
     bytes: Cow<'_, [u8]>,
@@ -145,24 +151,46 @@ fn explain_decode(error: postcard::Error) -> String {
     }
 }
 
-/// postcard writes behind what the buffer holds.
-struct Scratch<'a>(&'a mut Vec<u8>);
+/// postcard writes into the front of a buffer that is used again and again: what it holds from before is room that needs neither an
+/// allocation nor a zero.
+struct Scratch<'a> {
+    buffer: &'a mut Vec<u8>,
+    filled: usize,
+}
+
+impl Scratch<'_> {
+    #[cold]
+    fn grow(&mut self, more: usize) {
+        self.buffer.resize((self.filled + more).max(2 * self.buffer.len()).max(64), 0);
+    }
+}
 
 impl Flavor for Scratch<'_> {
-    type Output = ();
+    /// How many bytes of the buffer are filled.
+    type Output = usize;
 
+    #[inline]
     fn try_extend(&mut self, data: &[u8]) -> postcard::Result<()> {
-        self.0.extend_from_slice(data);
+        if self.buffer.len() - self.filled < data.len() {
+            self.grow(data.len());
+        }
+        self.buffer[self.filled..self.filled + data.len()].copy_from_slice(data);
+        self.filled += data.len();
         Ok(())
     }
 
+    #[inline]
     fn try_push(&mut self, data: u8) -> postcard::Result<()> {
-        self.0.push(data);
+        if self.buffer.len() == self.filled {
+            self.grow(1);
+        }
+        self.buffer[self.filled] = data;
+        self.filled += 1;
         Ok(())
     }
 
-    fn finalize(self) -> postcard::Result<()> {
-        Ok(())
+    fn finalize(self) -> postcard::Result<usize> {
+        Ok(self.filled)
     }
 }
 
@@ -197,6 +225,7 @@ mod numbers {
 
     macro_rules! numbers {
         ($($tag:literal => $number:ty),* $(,)?) => {
+            #[inline(always)]
             pub(super) fn encoding(id: TypeId) -> Option<Encoding> {
                 $(if id == TypeId::of::<Vec<$number>>() { return Some(Encoding($tag)); })*
                 None

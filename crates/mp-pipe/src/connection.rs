@@ -95,7 +95,8 @@ impl Connection {
     ///
     /// When it returns, the message is in the pipe: this process may end, and the other side still receives it. When the other end
     /// goes away meanwhile, by whatever death of its process, this fails at once and gives the value back; in a burst, which asks the
-    /// system every few tens of microseconds only, up to that many microseconds and three messages later. A process that is killed in
+    /// system every few tens of microseconds only, up to that many microseconds and three messages later, but never after a `join` has
+    /// returned, or any end in this process has seen a hang-up. A process that is killed in
     /// here has sent the message whole, or not.
     ///
     /// # Errors

@@ -4,6 +4,7 @@ use crate::error::{RecvError, SendError};
 use crate::link::{Link, Unusable};
 use crate::ring::{Growth, Head, ReaderCache, Record, Ring, WriteError, WriterCache};
 use mp_core::deadline::Deadline;
+use mp_core::news;
 use mp_core::park::{self, Spin};
 use mp_core::wire::{self, Message};
 use mp_core::{EncodeError, Encoding};
@@ -18,9 +19,9 @@ use std::sync::atomic::Ordering::Relaxed;
 /// microseconds, so that a burst of messages pays once and a single one is always told the truth.
 const FRESH: u64 = 1 << 17;
 
-/// Reading the clock costs as much as a short message. Who sent the last few within so many ticks spares it for the next few:
-/// at worst that many more are sent to a peer that was killed in the middle of a burst, outside of a receive. One that sleeps in a
-/// receive is rung for, which tells at once.
+/// Reading the clock costs as much as a short message. Who sent the last few within so many ticks spares it for the next few, unless
+/// this process has learnt of a death meanwhile: at worst that many more are sent to a peer that was killed in the middle of a burst,
+/// outside of a receive, and of whose death nobody here knows. One that sleeps in a receive is rung for, which tells at once.
 const BURST: u64 = 1 << 13;
 const SPARED: u8 = 3;
 
@@ -73,6 +74,8 @@ pub(crate) struct Writer {
     /// When the clock was last read, and for how many messages it need not be.
     looked_at: u64,
     spared: u8,
+    /// How many deaths this process had learnt of when the peer was last known to live.
+    deaths: u64,
 }
 
 impl Writer {
@@ -87,6 +90,7 @@ impl Writer {
             alive_at: 0,
             looked_at: 0,
             spared: 0,
+            deaths: 0,
         }
     }
 
@@ -126,10 +130,18 @@ impl Writer {
     /// Whether the peer was lately known to live.
     #[inline(always)]
     fn peer_is_fresh(&mut self) -> bool {
+        if news::so_far() != self.deaths {
+            return false;
+        }
         if self.spared > 0 {
             self.spared -= 1;
             return true;
         }
+        self.peer_is_fresh_by_the_clock()
+    }
+
+    #[inline]
+    fn peer_is_fresh_by_the_clock(&mut self) -> bool {
         let now = park::ticks();
         if now.wrapping_sub(self.looked_at) <= BURST {
             self.spared = SPARED;
@@ -185,12 +197,13 @@ impl Writer {
     ) -> Result<(), Refused> {
         link.check(self.ring.writer_lease())?;
         self.spared = 0;
-        let now = park::ticks();
-        if now.wrapping_sub(self.alive_at) > FRESH {
+        let (now, deaths) = (park::ticks(), news::so_far());
+        if now.wrapping_sub(self.alive_at) > FRESH || deaths != self.deaths {
             if self.ring.reader_left() || link.hung_up() {
                 return Err(Refused::Disconnected);
             }
-            self.alive_at = now;
+            // The count from before the question: a death that is learnt of meanwhile asks it again.
+            (self.alive_at, self.deaths) = (now, deaths);
             // A peer that waits for the answer must know whether spinning for it can pay.
             self.ring.announce_core(self.ring.writer_core());
         }
@@ -249,7 +262,15 @@ impl Writer {
         let ring = &self.ring;
         ring.announce_core(ring.writer_core());
         let reader_core = peer_core(ring.reader_core());
-        let much = || ring.taken() != taken && (ring.is_empty() || ring.taken().wrapping_sub(taken) > 64);
+        // The word that the reader stores for a good part of the ring at once: looking at one that he stores for each message would
+        // make each of his receives wait for this core.
+        let mut looks = 0_u32;
+        let much = || {
+            looks = looks.wrapping_add(1);
+            // He who has taken all stores no more before he sleeps.
+            ring.space_is_news(&self.cache)
+                || (looks.is_multiple_of(16) && ring.taken() != taken && ring.is_empty())
+        };
         if self.spin.until(reader_core, much) {
             return Ok(());
         }

@@ -3,7 +3,7 @@
 use crate::packet::{self, Arrived, Inbox};
 use mp_core::deadline::{Deadline, SLICE};
 use mp_core::handle::Departure;
-use mp_core::{Identity, park};
+use mp_core::{Identity, news, park};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -117,12 +117,12 @@ impl Link {
     }
 
     /// Whether this process may use the end whose lease is `lease`: one relaxed load each when all is well.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn check(&self, lease: &AtomicU64) -> Result<(), Unusable> {
         if self.0.state.load(Relaxed) != HERE {
             return Err(Unusable::Moved);
         }
-        let me = Identity::current().pack();
+        let me = Identity::current_packed();
         let holder = lease.load(Relaxed);
         if holder == me { Ok(()) } else { take_over(lease, holder, me) }
     }
@@ -210,7 +210,12 @@ impl Link {
 /// Sleeps until one is ready, at most a slice; whether the first one is hung up.
 fn sleep_on(polled: &mut [PollFd<'_>], slice: Option<Duration>) -> io::Result<bool> {
     park::poll_once(polled, slice)?;
-    Ok(polled.first().is_some_and(|first| first.revents().intersects(PollFlags::HUP | PollFlags::ERR)))
+    let gone =
+        polled.first().is_some_and(|first| first.revents().intersects(PollFlags::HUP | PollFlags::ERR));
+    if gone {
+        news::of_a_death();
+    }
+    Ok(gone)
 }
 
 /// An end on its way: it is gone once the message that carries it is committed, and back here when that fails.

@@ -4,9 +4,9 @@
 //! is gone, copies in flight inside messages included. A packet is a bell (one byte) or handles with the number under
 //! which a record in the ring asks for them.
 
-use mp_core::Handle;
 use mp_core::deadline::SLICE;
 use mp_core::socket::BATCH;
+use mp_core::{Handle, news};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
@@ -41,7 +41,10 @@ pub fn ring_bell<F: AsFd>(socket: F) -> bool {
     loop {
         match send(&socket, BELL, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
             Err(Errno::INTR) => {}
-            Err(Errno::PIPE | Errno::CONNRESET | Errno::CONNREFUSED | Errno::NOTCONN) => return false,
+            Err(Errno::PIPE | Errno::CONNRESET | Errno::CONNREFUSED | Errno::NOTCONN) => {
+                news::of_a_death();
+                return false;
+            }
             // A full socket is readable already, which is all that a bell is for. A bell that the kernel has no memory
             // for says nothing about the other end, which looks by itself after a slice.
             Ok(_) | Err(_) => return true,
@@ -87,7 +90,13 @@ pub fn hung_up<F: AsFd>(socket: F) -> bool {
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     loop {
         match rustix::event::poll(&mut polled, Some(&now)) {
-            Ok(_) => return polled[0].revents().intersects(PollFlags::HUP | PollFlags::ERR),
+            Ok(_) => {
+                let gone = polled[0].revents().intersects(PollFlags::HUP | PollFlags::ERR);
+                if gone {
+                    news::of_a_death();
+                }
+                return gone;
+            }
             Err(Errno::INTR) => {}
             Err(_) => return false,
         }

@@ -110,8 +110,13 @@ impl Reply {
     pub(crate) fn of<R: Serialize + 'static>(result: &R) -> Result<Reply, EncodeError> {
         let mut scratch = Vec::new();
         let message = wire::encode(result, &mut scratch)?;
-        let (encoding, handles) = (message.encoding, message.handles);
-        let bytes = if scratch.is_empty() { own_bytes(result) } else { scratch };
+        let (encoding, handles, length) = (message.encoding, message.handles, message.bytes.len());
+        let bytes = if encoding == Encoding::POSTCARD {
+            scratch.truncate(length);
+            scratch
+        } else {
+            own_bytes(result)
+        };
         Ok(Reply { encoding, bytes, handles })
     }
 }

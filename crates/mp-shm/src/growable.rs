@@ -7,6 +7,7 @@
 use crate::mapping::Mapping;
 use crate::segment::{self, Format, HEADER, invalid};
 use crate::sys;
+use crate::view::{View, Words};
 use mp_core::Handle;
 use rustix::fs::SealFlags;
 use serde::{Deserializer, Serialize, Serializer};
@@ -67,6 +68,16 @@ impl Growable {
     #[must_use]
     pub fn fixed(&self) -> &Mapping {
         &self.0.fixed
+    }
+
+    /// The words at `offset` in the fixed part, header included.
+    ///
+    /// # Panics
+    ///
+    /// When they do not lie inside, or are not aligned.
+    #[must_use]
+    pub fn view<T: Words>(&self, offset: usize) -> View<T> {
+        View::new(self, offset)
     }
 
     /// Where the first window may start.

@@ -148,6 +148,7 @@ mod shared_memory;
 mod slot;
 mod sys;
 mod value;
+mod view;
 
 pub use array::{Array, Iter};
 pub use element::{Bits, Element, Number};
@@ -169,6 +170,8 @@ pub use growable::{Growable, WINDOW};
 pub use mapping::Mapping;
 #[doc(hidden)]
 pub use segment::{Format, HEADER, Segment};
+#[doc(hidden)]
+pub use view::{View, Words};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

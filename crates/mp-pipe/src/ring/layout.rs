@@ -1,6 +1,8 @@
 //! Where the words of a ring lie, in bytes from its start. Lines that different sides write are 128 bytes apart, since
 //! processors fetch pairs of lines.
 
+use std::sync::atomic::{AtomicU32, AtomicU64};
+
 // Written by the writer on each message.
 pub(super) const PUBLISHED: usize = 0;
 pub(super) const TAIL: [usize; 2] = [8, 16];
@@ -28,6 +30,11 @@ pub(super) const READER_ASLEEP: usize = 512;
 pub(super) const WRITER_ASLEEP: usize = 640;
 
 pub(super) const TABLE: usize = 768;
+
+/// Everything before the table, by the size of word with which it is used.
+pub(super) type Words = [AtomicU64; TABLE / 8];
+pub(super) type SmallWords = [AtomicU32; TABLE / 4];
+
 pub(super) const ENTRY: usize = 24;
 
 /// How many regions a ring may have at once. More cost 24 bytes each.

@@ -14,7 +14,7 @@ pub use writer::{Record, WriteError, WriterCache};
 
 use layout::*;
 use mp_core::Encoding;
-use mp_shm::{Growable, Mapping};
+use mp_shm::{Growable, View};
 use std::fmt;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU32, AtomicU64};
@@ -36,6 +36,8 @@ impl std::error::Error for Corrupt {}
 #[derive(Clone, Debug)]
 pub struct Ring {
     memory: Growable,
+    words: View<Words>,
+    small_words: View<SmallWords>,
     /// Where this ring's words start in the fixed part.
     at: usize,
     /// Where its regions start in the file.
@@ -45,10 +47,15 @@ pub struct Ring {
 
 impl Ring {
     /// The ring at `at` in the fixed part of `memory`, whose regions lie in the share of the file that `direction` has.
+    ///
+    /// # Panics
+    ///
+    /// When the fixed part does not hold it.
     #[must_use]
     pub fn new(memory: Growable, at: usize, direction: Direction, table: Table) -> Ring {
         let base = memory.first_window() + direction.share();
-        Ring { memory, at, base, table }
+        let (words, small_words) = (memory.view(at), memory.view(at));
+        Ring { memory, words, small_words, at, base, table }
     }
 
     #[inline]
@@ -62,46 +69,59 @@ impl Ring {
         &self.memory
     }
 
-    #[inline]
-    fn fixed(&self) -> &Mapping {
-        self.memory.fixed()
-    }
-
-    #[inline]
+    /// The word at `offset` before the table.
+    #[inline(always)]
     fn word(&self, offset: usize) -> &AtomicU64 {
-        self.fixed().atomic_u64(self.at + offset)
+        &self.words[offset / 8]
     }
 
-    #[inline]
+    #[inline(always)]
     fn small_word(&self, offset: usize) -> &AtomicU32 {
-        self.fixed().atomic_u32(self.at + offset)
+        &self.small_words[offset / 4]
     }
 
-    #[inline]
+    /// A word of the table.
+    fn table_word(&self, offset: usize) -> &AtomicU64 {
+        self.memory.fixed().atomic_u64(self.at + offset)
+    }
+
+    /// Where the position behind message `n` stands.
+    #[inline(always)]
+    fn tail_of(&self, n: u64) -> &AtomicU64 {
+        &self.words[TAIL[0] / 8 + raw::parity(n)]
+    }
+
+    #[inline(always)]
+    fn head_of(&self, n: u64) -> &AtomicU64 {
+        &self.words[HEAD[0] / 8 + raw::parity(n)]
+    }
+
+    #[inline(always)]
     fn tails(&self) -> [&AtomicU64; 2] {
         TAIL.map(|offset| self.word(offset))
     }
 
-    #[inline]
+    #[inline(always)]
     fn heads(&self) -> [&AtomicU64; 2] {
         HEAD.map(|offset| self.word(offset))
     }
 
     /// How many messages were ever published.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn published(&self) -> u64 {
         self.word(PUBLISHED).load(Acquire)
     }
 
     /// How many messages were ever taken.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn taken(&self) -> u64 {
         self.word(TAKEN).load(Acquire)
     }
 
     /// How many messages are inside; exact for whoever keeps both sides from moving, a moment old for others.
+    #[inline(always)]
     #[must_use]
     pub fn len(&self) -> u64 {
         // Taken first: it never overtakes what was published.
@@ -110,35 +130,35 @@ impl Ring {
     }
 
     /// Whether no message is inside.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// One while a reader sleeps, or wants to be rung for; whoever publishes swaps it to zero and wakes.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn reader_asleep(&self) -> &AtomicU32 {
         self.small_word(READER_ASLEEP)
     }
 
     /// One while a writer sleeps for space; whoever takes swaps it to zero and wakes.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn writer_asleep(&self) -> &AtomicU32 {
         self.small_word(WRITER_ASLEEP)
     }
 
     /// Which process has the writing end, as a packed identity; zero before the first use. Not used by queues.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn writer_lease(&self) -> &AtomicU64 {
         self.word(WRITER_LEASE)
     }
 
     /// Which process has the reading end.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn reader_lease(&self) -> &AtomicU64 {
         self.word(READER_LEASE)
@@ -178,7 +198,7 @@ impl Ring {
     }
 
     /// Marks: see [`layout`](self). Set once, never cleared.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn marks(&self) -> &AtomicU32 {
         self.small_word(MARKS)
@@ -233,7 +253,7 @@ impl Ring {
     }
 
     /// Between publishing and looking at the other side's sleep word.
-    #[inline]
+    #[inline(always)]
     pub fn barrier_before_look(&self) {
         if self.marks().load(Relaxed) & MARK_FULL_FENCES == 0 {
             mp_core::park::light_barrier();

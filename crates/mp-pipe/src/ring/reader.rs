@@ -1,7 +1,7 @@
 //! The reading side.
 
 use super::layout::*;
-use super::raw::{self, parity};
+use super::raw;
 use super::region::{Region, corrupt};
 use super::{Corrupt, HeaderWord, Ring};
 use mp_core::Encoding;
@@ -63,7 +63,7 @@ impl Ring {
         if !current || region.index.wrapping_add(1) != self.regions() {
             return None;
         }
-        let position = self.word(HEAD[parity(taken)]).load(Relaxed);
+        let position = self.head_of(taken).load(Relaxed);
         let header = HeaderWord::unpack(region.word(position).ok()?.load(Relaxed));
         let total = header.total();
         if header.handles > 0 || total > region.size {
@@ -91,7 +91,7 @@ impl Ring {
                 _ => {}
             }
         }
-        let position = self.word(HEAD[parity(taken)]).load(Relaxed);
+        let position = self.head_of(taken).load(Relaxed);
         self.region_of(cache, position)?;
         let region = cache.region.as_ref().ok_or_else(|| corrupt(Corrupt("no region")))?;
         let header = HeaderWord::unpack(region.word(position).map_err(corrupt)?.load(Relaxed));
@@ -183,7 +183,7 @@ impl Ring {
         if self.regions() == 0 || self.word(PUBLISHED).load(Acquire) != taken {
             return Ok(());
         }
-        let position = self.word(HEAD[parity(taken)]).load(Relaxed);
+        let position = self.head_of(taken).load(Relaxed);
         self.region_of(cache, position)?;
         self.release_used_bytes(cache, position);
         Ok(())
@@ -205,8 +205,8 @@ impl Ring {
     /// How many bytes of the region that is read from are free, as the reader sees it.
     #[must_use]
     pub fn free_bytes(&self, cache: &ReaderCache) -> u64 {
-        let head = self.word(HEAD[parity(self.word(TAKEN).load(Relaxed))]).load(Relaxed);
-        let tail = self.word(TAIL[parity(self.word(PUBLISHED).load(Acquire))]).load(Relaxed);
+        let head = self.head_of(self.word(TAKEN).load(Relaxed)).load(Relaxed);
+        let tail = self.tail_of(self.word(PUBLISHED).load(Acquire)).load(Relaxed);
         cache.region_size().saturating_sub(tail.wrapping_sub(head))
     }
 

@@ -26,13 +26,13 @@ pub(super) struct Entry {
 }
 
 impl Region {
-    #[inline]
+    #[inline(always)]
     pub(super) fn is_ring(&self) -> bool {
         self.mask != u64::MAX
     }
 
     /// How many bytes from `tail` on may be written when everything before `space` was taken.
-    #[inline]
+    #[inline(always)]
     pub(super) fn room(&self, tail: u64, space: u64) -> u64 {
         let oldest = if self.is_ring() { space.max(self.start) } else { self.start };
         self.size.saturating_sub(tail.wrapping_sub(oldest))
@@ -43,7 +43,7 @@ impl Region {
         clippy::cast_possible_truncation,
         reason = "a position cut to the mapping's length fits a usize"
     )]
-    #[inline]
+    #[inline(always)]
     fn place(&self, position: u64) -> usize {
         (position.wrapping_sub(self.start) & self.mask) as usize
     }
@@ -56,6 +56,21 @@ impl Region {
             return Err(Corrupt("a record lies outside of its region"));
         }
         Ok(self.map.atomic_u64(place))
+    }
+
+    /// The place of a record of `total` bytes at `position` if it lies there in one piece, as all do but those around the end of a ring.
+    #[inline(always)]
+    pub(super) fn in_one_piece(&self, position: u64, total: u64) -> Option<usize> {
+        let place = self.place(position);
+        let length = usize::try_from(total).ok()?;
+        (place.is_multiple_of(8) && length <= self.map.len() && place <= self.map.len() - length)
+            .then_some(place)
+    }
+
+    /// The bytes behind `place`, which [`in_one_piece`](Region::in_one_piece) found.
+    #[inline(always)]
+    pub(super) fn map(&self) -> &Mapping {
+        &self.map
     }
 
     /// Writes `bytes` at `position`, around the end of a ring where needed. There must be room.
@@ -113,12 +128,12 @@ impl Ring {
 
     pub(super) fn entry(&self, index: u64) -> Entry {
         let at = self.entry_at(index);
-        let read = |offset: usize| self.word(at + offset).load(Relaxed);
+        let read = |offset: usize| self.table_word(at + offset).load(Relaxed);
         Entry { offset: read(0), size: read(8), start: read(16) }
     }
 
     /// How many regions there were ever. Acquire pairs with the Release in [`Ring::add_region`].
-    #[inline]
+    #[inline(always)]
     pub(super) fn regions(&self) -> u64 {
         self.word(REGIONS).load(Acquire)
     }
@@ -151,9 +166,9 @@ impl Ring {
         self.memory().allocate(offset, size)?;
         mp_core::step!("ring.grow", 1);
         let at = self.entry_at(index);
-        self.word(at).store(offset, Relaxed);
-        self.word(at + 8).store(size, Relaxed);
-        self.word(at + 16).store(start, Relaxed);
+        self.table_word(at).store(offset, Relaxed);
+        self.table_word(at + 8).store(size, Relaxed);
+        self.table_word(at + 16).store(start, Relaxed);
         mp_core::step!("ring.grow", 2);
         self.word(REGIONS).store(index.wrapping_add(1), Release);
         mp_core::step!("ring.grow", 3);

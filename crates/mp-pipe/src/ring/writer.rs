@@ -1,7 +1,7 @@
 //! The writing side.
 
 use super::layout::*;
-use super::raw::{self, parity};
+use super::raw;
 use super::region::{Region, corrupt};
 use super::{Corrupt, HeaderWord, Ring};
 use mp_core::Encoding;
@@ -78,7 +78,7 @@ impl Ring {
                 return Err(WriteError::Full);
             }
         }
-        let tail = self.word(TAIL[parity(published)]).load(Relaxed);
+        let tail = self.tail_of(published).load(Relaxed);
         let total = header.total();
         let region = self.region_with_room(cache, growth, published, tail, total)?;
         mp_core::step!("ring.write", 1);
@@ -108,16 +108,18 @@ impl Ring {
         if bound != u64::MAX && published.wrapping_sub(cache.taken) >= bound {
             return false;
         }
-        let tail = self.word(TAIL[parity(published)]).load(Relaxed);
+        let tail = self.tail_of(published).load(Relaxed);
         let total = header.total();
         let current = region.size == SMALL_REGION && region.index.wrapping_add(1) == self.regions();
         if !current || region.room(tail, cache.space) < total {
             return false;
         }
+        // Around the end of the ring goes the long way.
+        let Some(place) = region.in_one_piece(tail, total) else { return false };
         mp_core::step!("ring.write", 1);
-        if self.fill(region, tail, header, None, bytes).is_err() {
-            return false;
-        }
+        region.map().atomic_u64(place).store(header.pack(), Relaxed);
+        region.map().copy_in(place + 8, bytes);
+        mp_core::step!("ring.write", 2);
         self.publish(published, tail.wrapping_add(total));
         true
     }
@@ -202,6 +204,12 @@ impl Ring {
         }
         cache.space = self.really_taken();
         region.room(tail, cache.space) >= total
+    }
+
+    /// Whether the reader has given back space that this process has not counted yet: for one who spins until there is room.
+    #[must_use]
+    pub fn space_is_news(&self, cache: &WriterCache) -> bool {
+        self.word(SPACE).load(Relaxed) > cache.space
     }
 
     /// The position behind what was really taken, read from the other side's words.

@@ -183,6 +183,15 @@ pub(crate) fn is_child(id: WaitId<'_>) -> bool {
 /// A child that somebody else has reaped (SIGCHLD ignored, a foreign `waitpid(-1)`) has ended all the same; the kernel may
 /// still know how.
 pub(crate) fn reap(pidfd: &OwnedFd) -> io::Result<Option<ExitStatus>> {
+    let status = reap_quietly(pidfd);
+    if matches!(status, Ok(Some(_))) {
+        // Before anybody here is told: who sends to the child is refused from then on.
+        mp_core::news::of_a_death();
+    }
+    status
+}
+
+fn reap_quietly(pidfd: &OwnedFd) -> io::Result<Option<ExitStatus>> {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
     loop {
         match rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), options) {
@@ -252,7 +261,11 @@ const PIDFD_GET_INFO: libc::Ioctl = libc::_IOWR::<PidfdInfo>(0xFF, 11);
 
 /// Whether the process behind `pidfd` has ended, reaped or not.
 pub(crate) fn has_ended(pidfd: &OwnedFd) -> io::Result<bool> {
-    mp_core::park::sleep_on_fds(&[pidfd.as_fd()], Some(Duration::ZERO))
+    let ended = mp_core::park::sleep_on_fds(&[pidfd.as_fd()], Some(Duration::ZERO))?;
+    if ended {
+        mp_core::news::of_a_death();
+    }
+    Ok(ended)
 }
 
 /// An anonymous file with `bytes` in it.
