@@ -12,4 +12,5 @@ pub(crate) mod table;
 pub(crate) mod tickets;
 pub(crate) mod turn;
 
+pub use crate::sys::guarded::{Guard, Guarded};
 pub use crate::sys::robust::{Acquired, RawLockError, RobustMutex};

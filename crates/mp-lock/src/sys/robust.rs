@@ -87,7 +87,7 @@ impl From<RawLockError> for io::Error {
 
 /// What lies in shared memory.
 #[repr(C)]
-struct Place {
+pub(super) struct Place {
     mutex: pthread_mutex_t,
     mark: AtomicU32,
     reserved: AtomicU32,
@@ -102,8 +102,8 @@ const TID_MASK: u32 = 0x3fff_ffff;
 /// A view of the mutex at one place of a mapping. Cheap to make, free to copy.
 #[derive(Clone, Copy)]
 pub struct RobustMutex<'a> {
-    place: *const Place,
-    map: PhantomData<&'a Mapping>,
+    pub(super) place: *const Place,
+    pub(super) map: PhantomData<&'a Mapping>,
 }
 
 impl<'a> RobustMutex<'a> {
