@@ -41,7 +41,7 @@ use crate::raw::bell;
 use crate::wait::Wait;
 use mp_core::deadline::{Deadline, SLICE};
 use mp_core::park;
-use mp_lock::raw::{Acquired, RawLockError, RobustMutex};
+use mp_lock::raw::{Acquired, Guard, Guarded, RawLockError, RobustMutex};
 use mp_pipe::packet::{self, Inbox};
 use mp_pipe::ring::{Direction, ReaderCache, Ring, Table, WriterCache};
 use mp_shm::{Format, Growable, HEADER, Mapping};
@@ -49,15 +49,14 @@ use serde::{Deserialize, Serialize};
 use std::os::fd::AsFd;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
-use std::sync::{Mutex, TryLockError};
 use std::time::Duration;
 use std::{fmt, io};
 
 pub(crate) const FORMAT: Format = Format::plain(*b"QUEU", 1);
 
 const CONTROL: usize = HEADER + Table::Long.fixed();
-pub(crate) const PUT_LOCK: usize = CONTROL;
-pub(crate) const GET_LOCK: usize = CONTROL + 128;
+const PUT_LOCK: usize = CONTROL;
+const GET_LOCK: usize = CONTROL + 128;
 const BOUND: usize = CONTROL + 256;
 const CLOSED: usize = CONTROL + 264;
 const DEPARTURES: usize = CONTROL + 268;
@@ -80,10 +79,11 @@ const IDLE_KEEPS: u64 = 1 << 20;
 pub(crate) struct Core {
     pub(crate) ring: Ring,
     pub(crate) bound: u64,
-    /// What this process remembers of either side. Used under the shared lock of that side, so never contended; a child
-    /// forked while another thread held one goes without.
-    pub(crate) writer: Mutex<WriterCache>,
-    pub(crate) reader: Mutex<ReaderCache>,
+    /// The shared lock of either side, with what this process remembers of that side.
+    put_lock: Guarded<WriterCache>,
+    get_lock: Guarded<ReaderCache>,
+    /// How many messages had been published when this process last looked: a consumer need not look before it has taken these.
+    pub(crate) seen: AtomicU64,
     /// When consumers were last known to live, and how many departures there had been.
     pub(crate) alive_at: AtomicU64,
     pub(crate) departures_seen: AtomicU32,
@@ -104,14 +104,9 @@ pub(crate) struct Bells {
     pub(crate) room: Option<Bell>,
 }
 
-/// One of the two shared locks, held.
-pub(crate) struct Held<'a>(RobustMutex<'a>);
-
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        self.0.unlock();
-    }
-}
+/// The two shared locks, held.
+pub(crate) type PutGuard<'a> = Guard<'a, WriterCache>;
+pub(crate) type GetGuard<'a> = Guard<'a, ReaderCache>;
 
 impl Core {
     pub(crate) fn create(bound: u64, claims: Option<Claims>) -> io::Result<Core> {
@@ -120,7 +115,7 @@ impl Core {
         RobustMutex::init(memory.fixed(), GET_LOCK)?;
         memory.fixed().atomic_u64(BOUND).store(bound, Relaxed);
         let room = if bound == u64::MAX { None } else { Some(Bell::new()?) };
-        Ok(Core::over(memory, bound, Bells { values: Bell::new()?, room }, claims))
+        Core::over(memory, bound, Bells { values: Bell::new()?, room }, claims)
     }
 
     /// The queue in memory that came from elsewhere.
@@ -131,23 +126,22 @@ impl Core {
                 "a queue from another pid namespace: the owners of its locks could not be told",
             ));
         }
-        for lock in [PUT_LOCK, GET_LOCK] {
-            if RobustMutex::find(memory.fixed(), lock).is_none() {
-                return Err(invalid("a queue without its locks"));
-            }
-        }
         let bound = memory.fixed().atomic_u64(BOUND).load(Relaxed);
-        Ok(Core::over(memory, bound, bells, claims))
+        Core::over(memory, bound, bells, claims)
     }
 
-    fn over(memory: Growable, bound: u64, bells: Bells, claims: Option<Claims>) -> Core {
+    fn over(memory: Growable, bound: u64, bells: Bells, claims: Option<Claims>) -> io::Result<Core> {
+        let missing = || io::Error::new(io::ErrorKind::InvalidData, "a queue without its locks");
+        let put_lock = Guarded::find(&memory, PUT_LOCK).ok_or_else(missing)?;
+        let get_lock = Guarded::find(&memory, GET_LOCK).ok_or_else(missing)?;
         let ring = Ring::new(memory, HEADER, Direction::There, Table::Long);
         ring.join();
-        Core {
+        Ok(Core {
             ring,
             bound,
-            writer: Mutex::default(),
-            reader: Mutex::default(),
+            put_lock,
+            get_lock,
+            seen: AtomicU64::new(0),
             // As long ago as can be: the first look is never spared.
             alive_at: AtomicU64::new(1 << 63),
             departures_seen: AtomicU32::new(0),
@@ -156,7 +150,7 @@ impl Core {
             claims,
             polls_values: AtomicBool::new(false),
             polls_room: AtomicBool::new(false),
-        }
+        })
     }
 
     pub(crate) fn memory(&self) -> &Growable {
@@ -201,6 +195,20 @@ impl Core {
         !self.ring.is_empty() || self.claims.as_ref().is_some_and(Claims::may_have_returned)
     }
 
+    /// As [`has_something`](Core::has_something), without a look at what producers write as long as something is known to be there.
+    /// Between two looks others may have taken it.
+    #[inline(always)]
+    pub(crate) fn may_have_something(&self) -> bool {
+        let known = self.seen.load(Relaxed).wrapping_sub(self.ring.taken()).cast_signed();
+        known > 0 || self.look_for_something()
+    }
+
+    fn look_for_something(&self) -> bool {
+        let (published, taken) = (self.ring.published(), self.ring.taken());
+        self.seen.store(published, Relaxed);
+        published != taken || self.claims.as_ref().is_some_and(Claims::may_have_returned)
+    }
+
     /// `None` when there is no bound.
     pub(crate) fn bound(&self) -> Option<u64> {
         (self.bound != u64::MAX).then_some(self.bound)
@@ -210,35 +218,48 @@ impl Core {
         self.ring.len() < self.bound
     }
 
-    pub(crate) fn lock(&self, which: usize, deadline: Deadline) -> Result<Held<'_>, RawLockError> {
-        // Somebody may have written over it since the queue was opened.
-        let mutex = RobustMutex::find(self.fixed(), which)
-            .ok_or(RawLockError::Os(rustix::io::Errno::INVAL.raw_os_error()))?;
-        let acquired = mutex.lock(deadline)?;
-        let held = Held(mutex);
+    #[inline(always)]
+    pub(crate) fn lock_put(&self, deadline: Deadline) -> Result<PutGuard<'_>, RawLockError> {
+        let (acquired, guard) = self.put_lock.lock(deadline)?;
         if acquired == Acquired::OwnerDied {
-            self.mend(which);
-            held.0.mark_consistent();
+            self.mend_put_side();
+            guard.mark_consistent();
         }
-        Ok(held)
+        Ok(guard)
     }
 
-    pub(crate) fn lock_if_free(&self, which: usize) -> Option<Held<'_>> {
-        self.lock(which, Deadline::after(Duration::ZERO)).ok()
+    #[inline(always)]
+    pub(crate) fn lock_get(&self, deadline: Deadline) -> Result<GetGuard<'_>, RawLockError> {
+        let (acquired, guard) = self.get_lock.lock(deadline)?;
+        if acquired == Acquired::OwnerDied {
+            self.mend_get_side();
+            guard.mark_consistent();
+        }
+        Ok(guard)
     }
 
-    /// Finishes what a dead owner of the lock may have left half-done; may itself be begun again.
+    pub(crate) fn lock_put_if_free(&self) -> Option<PutGuard<'_>> {
+        self.lock_put(Deadline::after(Duration::ZERO)).ok()
+    }
+
+    pub(crate) fn lock_get_if_free(&self) -> Option<GetGuard<'_>> {
+        self.lock_get(Deadline::after(Duration::ZERO)).ok()
+    }
+
+    /// Finishes what a dead owner of the get lock may have left half-done; may itself be begun again.
     #[cold]
-    fn mend(&self, which: usize) {
-        if which == GET_LOCK {
-            self.ring.mend_reader();
-            if let Some(claims) = &self.claims {
-                claims.mend(self.ring.taken());
-            }
-        } else {
-            self.strays().store(1, Relaxed);
-            self.ring.mend_writer();
+    fn mend_get_side(&self) {
+        self.ring.mend_reader();
+        if let Some(claims) = &self.claims {
+            claims.mend(self.ring.taken());
         }
+    }
+
+    /// As [`mend_get_side`](Core::mend_get_side), of the put lock.
+    #[cold]
+    fn mend_put_side(&self) {
+        self.strays().store(1, Relaxed);
+        self.ring.mend_writer();
     }
 
     /// What `Debug` of its handles shows.
@@ -282,7 +303,7 @@ impl Core {
 
     /// Nothing gets in any more.
     pub(crate) fn close(&self) -> io::Result<()> {
-        let held = self.lock(PUT_LOCK, Deadline::NEVER)?;
+        let held = self.lock_put(Deadline::NEVER)?;
         // Before it is so: a death in between is a ring for nothing.
         self.bells.values.ring();
         if let Some(room) = &self.bells.room {
@@ -345,7 +366,7 @@ impl Core {
 
     #[cold]
     fn silence_polled_values(&self) -> bool {
-        let Ok(_put) = self.lock(PUT_LOCK, Deadline::after(AT_ONCE)) else {
+        let Ok(_put) = self.lock_put(Deadline::after(AT_ONCE)) else {
             self.missed_values();
             return true;
         };
@@ -367,11 +388,11 @@ impl Core {
     #[cold]
     fn silence_polled_room(&self) -> bool {
         let something_there = || self.has_room() || self.is_closed();
-        let Ok(put) = self.lock(PUT_LOCK, Deadline::after(AT_ONCE)) else {
+        let Ok(put) = self.lock_put(Deadline::after(AT_ONCE)) else {
             self.missed_room();
             return true;
         };
-        if let Some(_get) = self.lock_if_free(GET_LOCK) {
+        if let Some(_get) = self.lock_get_if_free() {
             return bell::silence(something_there, || {
                 self.bells.room.iter().for_each(Bell::silence);
                 mp_core::step!("queue.silence", 2);
@@ -379,7 +400,7 @@ impl Core {
         }
         drop(put);
         // A consumer is in the middle of a take: room will come, unless it was stopped there.
-        drop(self.lock(GET_LOCK, Deadline::after(AT_ONCE)));
+        drop(self.lock_get(Deadline::after(AT_ONCE)));
         self.missed_room();
         !something_there()
     }
@@ -421,19 +442,18 @@ impl Core {
 
     /// The queue was idle for a slice: large regions go back. Not worth waiting for anybody.
     pub(crate) fn give_back<F: AsFd>(&self, socket: F) {
-        let Some(get) = self.lock_if_free(GET_LOCK) else { return };
-        with_cache(&self.reader, |reader| {
-            // What another consumer, dead by now perhaps, has read out is left first.
-            let known = self.ring.release_left_regions(reader);
-            if known.is_ok() && reader.region_size() >= IDLE_KEEPS {
-                self.leave_large_region(reader);
-            }
-        });
+        let Some(mut get) = self.lock_get_if_free() else { return };
+        let reader = get.local();
+        // What another consumer, dead by now perhaps, has read out is left first.
+        let known = self.ring.release_left_regions(reader);
+        if known.is_ok() && reader.region_size() >= IDLE_KEEPS {
+            self.leave_large_region(reader);
+        }
         if let Some(claims) = &self.claims {
             claims.trim();
         }
         // For the news of a producer's death, who left strays.
-        drop(self.lock_if_free(PUT_LOCK));
+        drop(self.lock_put_if_free());
         drop(get);
         self.discard_strays(socket);
     }
@@ -444,9 +464,9 @@ impl Core {
             return;
         }
         {
-            let Some(_put) = self.lock_if_free(PUT_LOCK) else { return };
+            let Some(mut put) = self.lock_put_if_free() else { return };
             // Failing leaves the memory where it is, for the next time.
-            let _ = with_cache(&self.writer, |writer| self.ring.shrink(writer));
+            let _ = self.ring.shrink(put.local());
         }
         let _ = self.ring.release_left_regions(reader);
     }
@@ -462,8 +482,8 @@ impl Core {
 
     #[cold]
     fn take_strays<F: AsFd>(&self, socket: F) -> Option<Inbox> {
-        let _get = self.lock_if_free(GET_LOCK)?;
-        let _put = self.lock_if_free(PUT_LOCK)?;
+        let _get = self.lock_get_if_free()?;
+        let _put = self.lock_put_if_free()?;
         if !self.ring.is_empty() {
             return None;
         }
@@ -480,21 +500,6 @@ impl Drop for Core {
         // Nobody in this process can call these done any more.
         let left = self.claims.as_mut().map(Claims::leave).unwrap_or_default();
         left.into_iter().for_each(|claimed| _ = self.give_claim_back(claimed));
-    }
-}
-
-/// Runs `body` with what this process remembers; with nothing remembered where that is taken (a child forked at the wrong moment).
-#[inline(always)]
-pub(crate) fn with_cache<C: Default, R>(cache: &Mutex<C>, body: impl FnOnce(&mut C) -> R) -> R {
-    match cache.try_lock() {
-        Ok(mut cache) => body(&mut cache),
-        Err(TryLockError::Poisoned(poisoned)) => {
-            let mut remembered = poisoned.into_inner();
-            *remembered = C::default();
-            cache.clear_poison();
-            body(&mut remembered)
-        }
-        Err(TryLockError::WouldBlock) => body(&mut C::default()),
     }
 }
 

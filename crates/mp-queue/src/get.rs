@@ -2,7 +2,7 @@
 
 use crate::batch::{MOST, MOST_BYTES, Part};
 use crate::claims::Claimed;
-use crate::core::{Core, GET_LOCK, TURNS, lock_deadline, with_cache};
+use crate::core::{Core, TURNS, lock_deadline};
 use crate::error::GetError;
 use crate::join::take_returned;
 use crate::wait::{Side, Wait};
@@ -84,7 +84,7 @@ impl Core {
     ) -> Result<Option<R>, GetError> {
         let (mut last_look, mut turns) = (None, 0);
         loop {
-            if self.has_something() {
+            if self.may_have_something() {
                 match self.get_once(deadline, &mut take)? {
                     Look::Taken(taken) => return Ok(Some(taken)),
                     Look::TimedOut => return Ok(None),
@@ -135,7 +135,7 @@ impl Core {
         deadline: Deadline,
         take: &mut impl FnMut(&mut ReaderCache) -> Result<Look<R>, GetError>,
     ) -> Result<Look<R>, GetError> {
-        let held = match self.lock(GET_LOCK, lock_deadline(deadline)) {
+        let mut held = match self.lock_get(lock_deadline(deadline)) {
             Ok(held) => held,
             Err(RawLockError::TimedOut) => {
                 self.missed_values();
@@ -144,7 +144,7 @@ impl Core {
             Err(error) => return Err(GetError::Io(error.into())),
         };
         mp_core::step!("queue.get", 1);
-        let look = with_cache(&self.reader, |cache| take(cache));
+        let look = take(held.local());
         mp_core::step!("queue.get", 2);
         drop(held);
         mp_core::step!("queue.get", 3);

@@ -1,7 +1,7 @@
 //! What a [`Core`] does more when its queue can be joined. The claims are in [`claims`](crate::claims).
 
 use crate::claims::{Claimed, Claims};
-use crate::core::{Core, GET_LOCK, lock_deadline};
+use crate::core::{Core, lock_deadline};
 use crate::error::GetError;
 use crate::get::Taken;
 use mp_core::deadline::{Deadline, SLICE};
@@ -67,7 +67,7 @@ impl Core {
         self.wake(self.ring.reader_asleep());
         // What may not be handed out again is counted lost, by the next one who gets when the lock is not free now. Called from
         // under the lock itself, it is not.
-        if let Some(_get) = self.lock_if_free(GET_LOCK) {
+        if let Some(_get) = self.lock_get_if_free() {
             let _ = claims.sweep(&[]);
         }
         returned
@@ -82,7 +82,7 @@ impl Core {
     #[cold]
     fn sweep(&self, claims: &Claims) -> bool {
         let dead = claims.dead_owners();
-        let Some(get) = self.lock_if_free(GET_LOCK) else { return false };
+        let Some(get) = self.lock_get_if_free() else { return false };
         // Damaged memory shows itself to whoever gets.
         let some = claims.sweep(&dead).unwrap_or(true);
         drop(get);
@@ -111,7 +111,7 @@ impl Core {
         let mut hint = 0;
         loop {
             self.sweep_if_due();
-            let get = match self.lock(GET_LOCK, lock_deadline(deadline)) {
+            let get = match self.lock_get(lock_deadline(deadline)) {
                 Ok(get) => get,
                 Err(RawLockError::TimedOut) => return Ok(false),
                 Err(error) => return Err(error.into()),

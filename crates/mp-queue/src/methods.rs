@@ -44,10 +44,12 @@ pub(crate) fn put<T: Serialize + 'static>(
     value: &T,
     deadline: Deadline,
 ) -> Result<(), Refused> {
-    with_scratch(|scratch| {
+    let put = |scratch: &mut Vec<u8>| {
         let message = wire::encode(value, scratch).map_err(Refused::Encode)?;
         core.put(message, socket, watched, deadline)
-    })
+    };
+    // Where the bytes are the value, nothing is written to the buffer.
+    if Encoding::of::<T>() == Encoding::POSTCARD { with_scratch(put) } else { put(&mut Vec::new()) }
 }
 
 /// Puts, in a future: waits in the kernel for room, and tries again.

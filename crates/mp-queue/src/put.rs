@@ -1,6 +1,6 @@
 //! Putting: the producers' side of a [`Core`].
 
-use crate::core::{Core, Held, PUT_LOCK, TURNS, lock_deadline, with_cache};
+use crate::core::{Core, PutGuard, TURNS, lock_deadline};
 use crate::error::PutError;
 use crate::wait::{Side, Wait};
 use mp_core::handle::{Handle, Handles};
@@ -8,7 +8,7 @@ use mp_core::wire::Message;
 use mp_core::{Deadline, EncodeError, Encoding, park};
 use mp_lock::raw::RawLockError;
 use mp_pipe::packet;
-use mp_pipe::ring::{Growth, Record, WriteError};
+use mp_pipe::ring::{Growth, Record, WriteError, WriterCache};
 use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
@@ -154,13 +154,13 @@ impl Core {
         socket: &Handle,
         deadline: Deadline,
     ) -> Result<bool, Refused> {
-        let held = self.lock_for_put(deadline)?;
+        let mut held = self.lock_for_put(deadline)?;
         mp_core::step!("queue.put", 1);
         if self.is_closed() {
             return Err(Refused::Closed);
         }
         self.announce_values();
-        let written = self.write_if_room(record, handles, socket);
+        let written = self.write_if_room(held.local(), record, handles, socket);
         mp_core::step!("queue.put", 2);
         drop(held);
         mp_core::step!("queue.put", 3);
@@ -177,14 +177,14 @@ impl Core {
     ) -> Result<bool, Refused> {
         // What moves with its message leaves this process only when the lock is given back.
         let mut sent = Vec::new();
-        let held = self.lock_for_put(deadline)?;
+        let mut held = self.lock_for_put(deadline)?;
         let written = if self.is_closed() {
             Err(Refused::Closed)
         } else {
             loop {
                 let Some(next) = encoded.front() else { break Ok(true) };
                 self.announce_values();
-                match self.write_if_room(next.record(bytes), &next.handles, socket) {
+                match self.write_if_room(held.local(), next.record(bytes), &next.handles, socket) {
                     Ok(true) => sent.extend(encoded.pop_front()),
                     other => break other,
                 }
@@ -202,15 +202,34 @@ impl Core {
 
     /// Under the put lock. False when the queue is full.
     #[inline(always)]
-    fn write_if_room(&self, record: Record<'_>, handles: &Handles, socket: &Handle) -> Result<bool, Refused> {
-        match self.write(record, handles, socket) {
+    fn write_if_room(
+        &self,
+        cache: &mut WriterCache,
+        record: Record<'_>,
+        handles: &Handles,
+        socket: &Handle,
+    ) -> Result<bool, Refused> {
+        if handles.is_empty() && self.ring.write_plain(cache, self.bound, record.encoding, record.bytes) {
+            return Ok(true);
+        }
+        self.write_if_room_at_all(cache, record, handles, socket)
+    }
+
+    fn write_if_room_at_all(
+        &self,
+        cache: &mut WriterCache,
+        record: Record<'_>,
+        handles: &Handles,
+        socket: &Handle,
+    ) -> Result<bool, Refused> {
+        match self.write(cache, record, handles, socket) {
             Err(WriteError::Full) if !self.has_room() => return Ok(false),
             Err(WriteError::Full) => {}
             other => return other.map_err(refused).map(|()| true),
         }
         // Either a consumer has just made room, or it is not that kind of room that is lacking. While the lock is held
         // nobody else fills the queue, so a second try tells.
-        match self.write(record, handles, socket) {
+        match self.write(cache, record, handles, socket) {
             Err(WriteError::Full) => Err(Refused::Io(io::Error::new(
                 io::ErrorKind::OutOfMemory,
                 "the queue has more regions than its table counts",
@@ -219,25 +238,23 @@ impl Core {
         }
     }
 
-    #[inline(always)]
-    fn write(&self, record: Record<'_>, handles: &Handles, socket: &Handle) -> Result<(), WriteError> {
+    fn write(
+        &self,
+        cache: &mut WriterCache,
+        record: Record<'_>,
+        handles: &Handles,
+        socket: &Handle,
+    ) -> Result<(), WriteError> {
         let send_handles = |number| {
             let fds: Vec<BorrowedFd<'_>> = handles.fds().collect();
             // Some may have gone before the failure.
             packet::send_handles(socket, number, &fds).inspect_err(|_| self.strays().store(1, Relaxed))
         };
-        with_cache(&self.writer, |cache| {
-            let plain = record.handles == 0
-                && self.ring.write_plain(cache, self.bound, record.encoding, record.bytes);
-            if plain {
-                return Ok(());
-            }
-            self.ring.write(cache, Growth::Always, self.bound, record, send_handles)
-        })
+        self.ring.write(cache, Growth::Always, self.bound, record, send_handles)
     }
 
-    fn lock_for_put(&self, deadline: Deadline) -> Result<Held<'_>, Refused> {
-        match self.lock(PUT_LOCK, lock_deadline(deadline)) {
+    fn lock_for_put(&self, deadline: Deadline) -> Result<PutGuard<'_>, Refused> {
+        match self.lock_put(lock_deadline(deadline)) {
             Ok(held) => Ok(held),
             Err(RawLockError::TimedOut) => {
                 self.missed_room();

@@ -62,9 +62,12 @@ impl<T: Default> Guarded<T> {
     ///
     /// # Errors
     ///
-    /// As [`RobustMutex::lock`].
+    /// As [`RobustMutex::lock`]; `Os(EINVAL)` when somebody has written over it since it was found.
     #[inline(always)]
     pub fn lock(&self, deadline: Deadline) -> Result<(Acquired, Guard<'_, T>), RawLockError> {
+        if !self.mutex().is_marked() {
+            return Err(RawLockError::Os(libc::EINVAL));
+        }
         let acquired = self.mutex().lock(deadline)?;
         let fresh = if self.inside.load(Relaxed) { Some(Box::default()) } else { None };
         if fresh.is_none() {

@@ -163,6 +163,14 @@ impl<'a> RobustMutex<'a> {
         (mark.load(Ordering::Relaxed) == MARK).then_some(RobustMutex { place, map: PhantomData })
     }
 
+    /// Whether the mark is still there: nobody has written over it since it was found.
+    #[inline]
+    pub(super) fn is_marked(&self) -> bool {
+        // SAFETY: `at` or `find` checked bounds and alignment; an atomic, valid for any bytes.
+        let mark = unsafe { &(*self.place).mark };
+        mark.load(Ordering::Relaxed) == MARK
+    }
+
     #[inline]
     fn raw(&self) -> *mut pthread_mutex_t {
         self.place.cast_mut().cast()
