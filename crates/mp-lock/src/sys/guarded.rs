@@ -8,15 +8,16 @@
 //! | left: forked while a thread was inside, or a guard forgotten | true, for ever | held, each time with a memory that starts empty |
 //!
 //! Invariants:
-//! 1. `local` is reached by the thread alone that owns the mutex, through its one guard: a guard is made by acquiring the mutex, which
-//!    no thread acquires twice, and cannot go to another thread.
-//! 2. `inside` is true while `local` may be half-changed. It is stored by the owner only, so it needs no atomic exchange; that is what
-//!    makes this cheaper than a mutex of the process beside the shared one, whose two exchanges took a fifth of a put.
+//! 1. `local` is reached by whoever changed `inside` from false to true, through his one guard, and by nobody else before that guard has
+//!    changed it back. This rests on nothing that lies in shared memory: whoever writes over the mutex there lets a second thread in, who
+//!    then finds `inside` true and starts with nothing remembered.
+//! 2. Under an intact mutex the exchange is never contended. A mutex of the process in its place would make two; they took a fifth of a
+//!    put.
 //! 3. A child forked in the middle has `inside` set in its copy, and never reaches that copy of `local`.
 //!
-//! Memory orderings: the mutex orders its owners. A fork copies the memory at some point of the other threads' order of stores: a release
-//! fence stands between `inside = true` and the changes, a release store sets it to false after them, so no copy has a half-changed `local`
-//! beside a false `inside`.
+//! Memory orderings: the exchange acquires what the release store of the last guard gave. A fork copies the memory at some point of the
+//! other threads' order of stores: a release fence stands between `inside = true` and the changes, the release store comes after them, so
+//! no copy has a half-changed `local` beside a false `inside`.
 
 #![expect(unsafe_code, reason = "memory of the process that a mutex outside of it guards")]
 
@@ -26,7 +27,7 @@ use mp_shm::Growable;
 use std::cell::UnsafeCell;
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::atomic::Ordering::{Relaxed, Release};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, fence};
 
 /// The mutex at one place of a growable memory, with a `T` of this process.
@@ -69,11 +70,8 @@ impl<T: Default> Guarded<T> {
             return Err(RawLockError::Os(libc::EINVAL));
         }
         let acquired = self.mutex().lock(deadline)?;
-        let fresh = if self.inside.load(Relaxed) { Some(Box::default()) } else { None };
-        if fresh.is_none() {
-            self.inside.store(true, Relaxed);
-            fence(Release);
-        }
+        let fresh = if self.inside.swap(true, Acquire) { Some(Box::default()) } else { None };
+        fence(Release);
         Ok((acquired, Guard { guarded: self, fresh, thread: PhantomData }))
     }
 }
@@ -99,7 +97,7 @@ impl<T: Default> Guard<'_, T> {
     #[inline(always)]
     pub fn local(&mut self) -> &mut T {
         match &mut self.fresh {
-            // SAFETY: this thread owns the mutex, `inside` was false when it got it, and `self` is borrowed alone (invariant 1).
+            // SAFETY: this guard changed `inside` from false to true, and `self` is borrowed alone (invariant 1).
             None => unsafe { &mut *self.guarded.local.get() },
             Some(fresh) => fresh,
         }
