@@ -245,20 +245,26 @@ impl Writer {
         deadline: Deadline,
     ) -> Result<(), Refused> {
         loop {
-            // Looked at before the room is: what is taken from here on ends the wait below.
-            let taken = self.ring.taken();
+            // Looked at before the room is: what is taken or given back from here on ends the wait below. Once, so that a reader who
+            // does nothing any more cannot end it again and again.
+            let (taken, space) = (self.ring.taken(), self.ring.given_back());
             if self.write(link, message)? {
                 return Ok(());
             }
             if deadline.passed() {
                 return Err(Refused::TimedOut);
             }
-            self.wait_for_space(link, taken, deadline)?;
+            self.wait_for_space(link, [taken, space], deadline)?;
         }
     }
 
-    /// Returns when the reader has taken more than `taken` messages, or after a slice.
-    fn wait_for_space(&mut self, link: &Link, taken: u64, deadline: Deadline) -> Result<(), Refused> {
+    /// Returns when the reader has taken more than `taken` messages or given back more than `space`, or after a slice.
+    fn wait_for_space(
+        &mut self,
+        link: &Link,
+        [taken, space]: [u64; 2],
+        deadline: Deadline,
+    ) -> Result<(), Refused> {
         let ring = &self.ring;
         ring.announce_core(ring.writer_core());
         let reader_core = peer_core(ring.reader_core());
@@ -268,7 +274,7 @@ impl Writer {
         let much = || {
             looks = looks.wrapping_add(1);
             // He who has taken all stores no more before he sleeps.
-            ring.space_is_news(&self.cache)
+            ring.given_back() != space
                 || (looks.is_multiple_of(16) && ring.taken() != taken && ring.is_empty())
         };
         if self.spin.until(reader_core, much) {

@@ -42,3 +42,23 @@ fn a_hang_up_seen_by_another_thread_ends_a_burst_at_once() {
         }
     });
 }
+
+#[test]
+fn a_writer_that_waits_for_an_empty_ring_learns_of_the_end() {
+    guarded(|| {
+        for _ in 0..50 {
+            let (mut here, mut there) = pipe().unwrap();
+            for _ in 0..200 {
+                here.send_bytes(&[1; 200]).unwrap();
+            }
+            // Space was given back that this writer has not counted, and some messages stay.
+            for _ in 0..150 {
+                there.recv_bytes().unwrap();
+            }
+            let reader = thread::spawn(move || drop(there));
+            // Too large for the ring: it waits until all is taken, which never happens.
+            assert!(here.send_bytes(&vec![1; 100_000]).unwrap_err().is_disconnected());
+            reader.join().unwrap();
+        }
+    });
+}

@@ -206,10 +206,10 @@ impl Ring {
         region.room(tail, cache.space) >= total
     }
 
-    /// Whether the reader has given back space that this process has not counted yet: for one who spins until there is room.
+    /// Up to which position the reader has given space back: for one who spins until that changes.
     #[must_use]
-    pub fn space_is_news(&self, cache: &WriterCache) -> bool {
-        self.word(SPACE).load(Relaxed) > cache.space
+    pub fn given_back(&self) -> u64 {
+        self.word(SPACE).load(Relaxed)
     }
 
     /// The position behind what was really taken, read from the other side's words.
