@@ -127,9 +127,13 @@ impl Item {
         };
         // Other encodings leave the bytes in the value.
         let own = (encoding != Encoding::POSTCARD).then(|| bytes.to_vec());
+        let filled = bytes.len();
         let shared = handles.shared();
         let departing = (!handles.is_empty()).then_some(handles);
-        let bytes = own.unwrap_or(scratch);
+        let bytes = own.unwrap_or_else(|| {
+            scratch.truncate(filled);
+            scratch
+        });
         Ok(Item { encoding, bytes, handles: shared, departing, receipt, attempts: Vec::new() })
     }
 
