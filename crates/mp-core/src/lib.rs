@@ -28,6 +28,7 @@ pub mod handle;
 pub mod identity;
 pub mod news;
 pub mod park;
+pub mod plain;
 #[cfg(feature = "async")]
 mod ready;
 pub mod socket;

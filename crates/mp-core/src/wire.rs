@@ -5,6 +5,7 @@
 //! the type asks for is an error, as are bytes left over.
 
 use crate::handle::{self, Handles};
+use crate::plain;
 use postcard::ser_flavors::Flavor;
 use serde::{Serialize, de::DeserializeOwned};
 use std::any::{Any, TypeId, type_name};
@@ -23,6 +24,8 @@ impl Encoding {
     pub const BYTES: Encoding = Encoding(2);
     /// The bytes of a `String`.
     pub const TEXT: Encoding = Encoding(3);
+    /// The bytes of one [plain](crate::plain) number. Only for values in a pack; alone they are postcard's.
+    pub const PLAIN: Encoding = Encoding(4);
 
     /// The encoding that values of type `T` have.
     #[must_use]
@@ -107,6 +110,24 @@ pub fn encode<'a, T: Serialize + 'static>(
     }
 }
 
+/// As [`encode`], appended to `out`. Gives the handles that the value held.
+///
+/// # Errors
+///
+/// As [`encode`]; `out` may hold a part of the value then.
+pub fn append<T: Serialize + 'static>(value: &T, out: &mut Vec<u8>) -> Result<Handles, EncodeError> {
+    if let Some(bytes) = own_bytes(value) {
+        out.extend_from_slice(bytes);
+        return Ok(Handles::default());
+    }
+    let (result, handles) =
+        handle::collecting(|| postcard::serialize_with_flavor(value, Appended(&mut *out)));
+    match result {
+        Ok(()) => Ok(handles),
+        Err(error) => Err(EncodeError { type_name: type_name::<T>(), reason: explain_encode(error) }),
+    }
+}
+
 /// Decodes a value of type `T`; `handles` are those that came with the bytes, and the unused ones are closed.
 ///
 /// # Errors
@@ -120,6 +141,9 @@ pub fn decode<T: DeserializeOwned + 'static>(
 ) -> Result<T, DecodeError> {
     let fail = |reason: String| DecodeError { type_name: type_name::<T>(), reason };
     let expected = Encoding::of::<T>();
+    if encoding == Encoding::PLAIN {
+        return plain::read(&bytes).ok_or_else(|| fail("its bytes are not such a number".into()));
+    }
     if encoding != expected {
         return Err(fail(format!("it was encoded as {encoding:?}, this type asks for {expected:?}")));
     }
@@ -191,6 +215,29 @@ impl Flavor for Scratch<'_> {
 
     fn finalize(self) -> postcard::Result<usize> {
         Ok(self.filled)
+    }
+}
+
+/// postcard writes behind what is there already.
+struct Appended<'a>(&'a mut Vec<u8>);
+
+impl Flavor for Appended<'_> {
+    type Output = ();
+
+    #[inline]
+    fn try_extend(&mut self, data: &[u8]) -> postcard::Result<()> {
+        self.0.extend_from_slice(data);
+        Ok(())
+    }
+
+    #[inline]
+    fn try_push(&mut self, data: u8) -> postcard::Result<()> {
+        self.0.push(data);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<()> {
+        Ok(())
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::error::TaskError;
 use crate::inbox::Shared;
 use crate::job::{AtomicWish, Raw, Sink, Wish};
+use crate::pack::{Piece, Pieces};
 use mp_core::{Deadline, wire};
 use serde::de::DeserializeOwned;
 use std::borrow::Cow;
@@ -19,7 +20,7 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub(crate) enum Payload {
     One(Raw),
-    Many(Vec<Raw>),
+    Many(Pieces),
 }
 
 /// Where one result comes in.
@@ -174,11 +175,23 @@ fn decode_one<R: DeserializeOwned + 'static>(payload: Payload) -> Result<R, Task
     }
 }
 
-fn decode_many<R: DeserializeOwned + 'static>(payload: Payload) -> Result<Vec<R>, TaskError> {
+fn decode_payload<R: DeserializeOwned + 'static>(payload: Payload) -> Result<Vec<R>, TaskError> {
     match payload {
-        Payload::Many(raws) => raws.into_iter().map(|raw| decode(Ok(raw))).collect(),
+        Payload::Many(pieces) => decode_many(pieces),
         Payload::One(_) => Err(TaskError::Cancelled), // as above
     }
+}
+
+/// The results of a whole map, in order.
+pub(crate) fn decode_many<R: DeserializeOwned + 'static>(pieces: Pieces) -> Result<Vec<R>, TaskError> {
+    let mut values = Vec::with_capacity(pieces.values().map(Piece::len).sum());
+    for piece in pieces.into_values() {
+        piece.decode(|value| {
+            values.push(value?);
+            Ok(())
+        })?;
+    }
+    Ok(values)
 }
 
 /// The result of a task, or of a whole map, on its way.
@@ -201,7 +214,7 @@ impl<R: DeserializeOwned + 'static> AsyncResult<R> {
 
 impl<R: DeserializeOwned + 'static> AsyncResult<Vec<R>> {
     pub(crate) fn many(slot: Arc<Slot>) -> AsyncResult<Vec<R>> {
-        AsyncResult { slot, decode: decode_many }
+        AsyncResult { slot, decode: decode_payload }
     }
 }
 

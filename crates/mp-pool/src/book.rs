@@ -1,8 +1,9 @@
 //! Where each ended task is entered: settled, or put aside to be tried again, counted, and told to those who listen.
 
 use crate::error::TaskError;
-use crate::job::{Item, Job, Raw, Wish};
+use crate::job::{Item, Items, Job, Raw, Wish};
 use crate::observe::{Event, Observer};
+use crate::pack::Packed;
 use crate::stats::Stats;
 use mp_core::park;
 use std::time::Instant;
@@ -71,6 +72,30 @@ impl Book {
         }
     }
 
+    /// The first items of `job`'s pack have run, for `times.ran` together, and returned `results`.
+    pub(crate) fn close_many(&mut self, job: &mut Job, by: By, times: Times, results: Packed) {
+        let Items::Packed(pack) = &mut job.items else { return };
+        let (items, count) = (results.count, results.count as u64);
+        let each = times.ran / count.max(1);
+        pack.block.pace.note(items, times.ran);
+        self.stats.wait.add_many(times.started.saturating_sub(job.born), count);
+        self.stats.run.add_many(each, count);
+        if let Some(observer) = &self.observer {
+            let (function, born, By { worker, pid }) = (job.function.name, job.born, by);
+            for item in 0..count {
+                let started = times.started + item * each;
+                observer.tell(Event::Ran { function, worker, pid, born, started, ran: each, error: None });
+            }
+        }
+        if pack.wish() == Wish::Cancelled {
+            self.stats.failed += count;
+            pack.fail(items, || TaskError::Cancelled);
+        } else {
+            self.stats.succeeded += count;
+            pack.settle(results);
+        }
+    }
+
     fn close_failed(&mut self, job: &Job, mut item: Item, error: TaskError) {
         if item.receipt.wish() == Wish::Wanted
             && let Some(pause) = job.terms.retry.next(item.attempts.len() + 1, &error, park::ticks())
@@ -80,7 +105,7 @@ impl Book {
                 item.attempts.push(error);
                 self.stats.retried += 1;
                 // It has started before, so its queue time-out is met.
-                let again = Job { start_by: job.terms.deadline, ..job.with([item].into()) };
+                let again = Job { start_by: job.terms.deadline, ..job.with([item]) };
                 return self.retries.push((due, again));
             }
         }

@@ -14,6 +14,21 @@
 //! 2. An entry is offered anew only with another generation; a claim under an old one fails.
 //! 3. The start time is stored before the claim it belongs to, so it is never older than the item that the entry shows as running.
 //!
+//! Results of a pack are gathered by the worker and published many at a time. Until then they lie on the *slate* behind the block, so that
+//! a death loses none: what has run is known, and what it returned.
+//!
+//! | step | a death here | the pool |
+//! | --- | --- | --- |
+//! | `pool.pack:1` an item was claimed | it is the one that runs | gives it `WorkerDied`, takes the results before it from the slate |
+//! | `pool.pack:2` its result is on the slate, and not counted | as above | as above |
+//! | `pool.pack:3` it was counted | nothing runs | takes its result too, and runs the rest elsewhere |
+//! | `pool.pack:4` the results were published, the slate still shows them | as above | takes each once: the slate names the record that it stands for |
+//! | `pool.pack:5` the slate was wiped | as above | as above |
+//!
+//! 4. The slate's word is stored after the bytes that it counts (Release), and an item is claimed only after the one before it was
+//!    counted or sent: of the items of a pack that were claimed at most one has no result.
+//! 5. The slate stands for the record that its worker publishes next, by that record's number: once it is published the slate says nothing.
+//!
 //! A claim is an acquire-release CAS, as is a revocation: both see what the other published before.
 
 use mp_shm::Mapping;
@@ -31,9 +46,26 @@ const STARTED: usize = 8;
 /// Owner to worker: the task that shall stop. On a line of its own: it is read often and written seldom.
 const CANCEL: usize = 64;
 const CLAIMS: usize = 128;
+/// What lies on the slate: the number of the record, the items, the bytes, as 16, 24 and 24 bits; zero for nothing.
+const SLATE_WORD: usize = CLAIMS + 8 * ENTRIES;
+const SLATE_ENCODING: usize = SLATE_WORD + 8;
+const SLATE_STARTED: usize = SLATE_WORD + 16;
+const SLATE_BYTES: usize = SLATE_WORD + 64;
+
+/// How many bytes of results lie on the slate at most.
+pub(crate) const SLATE: usize = 12 << 10;
 
 /// How many bytes the block takes.
-pub(crate) const SIZE: usize = CLAIMS + 8 * ENTRIES;
+pub(crate) const SIZE: usize = SLATE_BYTES + SLATE;
+
+/// What a worker left on its slate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Slate {
+    pub(crate) items: usize,
+    pub(crate) encoding: u8,
+    pub(crate) started: u64,
+    pub(crate) bytes: Vec<u8>,
+}
 
 /// What an entry's word says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,6 +161,54 @@ impl<'a> Control<'a> {
         self.map.atomic_u64(self.at + STARTED).store(started, Release);
     }
 
+    /// Worker: begins a slate of results that are encoded so, the first of which is being computed since `started`.
+    pub(crate) fn begin_slate(&self, encoding: u8, started: u64) {
+        self.map.atomic_u64(self.at + SLATE_ENCODING).store(encoding.into(), Relaxed);
+        self.map.atomic_u64(self.at + SLATE_STARTED).store(started, Relaxed);
+    }
+
+    /// Worker: copies what is behind `from` in `results` onto the slate, then counts it: `items` in all, for record `number`.
+    #[inline(always)]
+    pub(crate) fn note_on_slate(&self, number: u64, items: u32, results: &[u8], from: usize) {
+        let mut at = from / 8 * 8;
+        while at < results.len() {
+            let word = match results[at..].first_chunk() {
+                Some(word) => u64::from_ne_bytes(*word),
+                None => {
+                    let mut word = [0; 8];
+                    word[..results.len() - at].copy_from_slice(&results[at..]);
+                    u64::from_ne_bytes(word)
+                }
+            };
+            self.map.atomic_u64(self.at + SLATE_BYTES + at).store(word, Relaxed);
+            at += 8;
+        }
+        mp_core::step!("pool.pack", 2);
+        let word = (number & 0xffff) << 48 | u64::from(items) << 24 | results.len() as u64;
+        self.map.atomic_u64(self.at + SLATE_WORD).store(word, Release);
+        mp_core::step!("pool.pack", 3);
+    }
+
+    /// Worker: what lay there was sent.
+    pub(crate) fn wipe_slate(&self) {
+        self.map.atomic_u64(self.at + SLATE_WORD).store(0, Release);
+    }
+
+    /// Owner: what a dead worker left there that was to be its record `number`.
+    pub(crate) fn slate(&self, number: u64) -> Option<Slate> {
+        let word = self.map.atomic_u64(self.at + SLATE_WORD).load(Acquire);
+        let (items, length) = ((word >> 24 & 0xff_ffff) as usize, (word & 0xff_ffff) as usize);
+        if word == 0 || word >> 48 != number & 0xffff || items == 0 || length > SLATE {
+            return None;
+        }
+        let encoding = self.map.atomic_u64(self.at + SLATE_ENCODING).load(Relaxed).to_le_bytes()[0];
+        let started = self.map.atomic_u64(self.at + SLATE_STARTED).load(Relaxed);
+        let word = |at: usize| self.map.atomic_u64(self.at + SLATE_BYTES + at).load(Relaxed);
+        let mut bytes: Vec<u8> = (0..length).step_by(8).flat_map(|at| word(at).to_ne_bytes()).collect();
+        bytes.truncate(length);
+        Some(Slate { items, encoding, started, bytes })
+    }
+
     /// Owner: asks task `task` to stop; zero asks none. It carries the task's number, so that it can never hit the next one.
     pub(crate) fn ask_to_stop(&self, task: u64) {
         self.map.atomic_u64(self.at + CANCEL).store(task, Release);
@@ -189,6 +269,24 @@ mod tests {
         assert_eq!(control.claim(0, 1), None);
         assert_eq!(control.claim(0, 2), Some(0));
         assert_eq!(control.look(0), Claim { generation: 2, next: 1, limit: MOST_ITEMS });
+    }
+
+    #[test]
+    fn a_slate_is_for_one_record() {
+        let segment = block();
+        let control = Control::new(segment.map(), HEADER);
+        assert_eq!(control.slate(0), None);
+        control.begin_slate(4, 77);
+        let mut bytes = Vec::new();
+        for item in 1..=5_u8 {
+            let from = bytes.len();
+            bytes.extend([item; 5]);
+            control.note_on_slate(0x1_0007, item.into(), &bytes, from);
+        }
+        assert_eq!(control.slate(7), Some(Slate { items: 5, encoding: 4, started: 77, bytes }));
+        assert_eq!(control.slate(8), None);
+        control.wipe_slate();
+        assert_eq!(control.slate(7), None);
     }
 
     #[test]

@@ -177,6 +177,11 @@ impl Shared {
         }
     }
 
+    /// Whether items may go many at a time: not where each waits for room of its own, nor where there is no worker.
+    pub(crate) fn may_pack(&self) -> bool {
+        self.rooms.is_none() && !self.inline
+    }
+
     fn run_inline(&self, job: Job) {
         let refusal = self.inbox().refusal();
         match refusal {

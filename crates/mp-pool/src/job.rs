@@ -2,19 +2,23 @@
 
 use crate::control;
 use crate::error::TaskError;
+use crate::map::HEAVIEST;
+use crate::pack::{Block, Pace, Pack, Packed};
 use crate::room::Room;
 use crate::terms::Terms;
+use crate::worker::Packs;
 use mp_core::handle::Handles;
 use mp_core::wire::Message;
 use mp_core::{EncodeError, Encoding, wire};
 use mp_process::Task;
-use mp_process::routine::Routine;
+use mp_process::routine::{DrivenRoutine, Routine};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::any::TypeId;
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::os::fd::OwnedFd;
+use std::ops::{Deref, Range};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering::Relaxed;
@@ -62,6 +66,13 @@ impl AtomicWish {
 pub(crate) trait Sink: Send + Sync {
     fn settle(&self, index: usize, result: Result<Raw, TaskError>);
 
+    /// Results of items that follow each other, from `first` on.
+    fn settle_many(&self, first: usize, results: Packed) {
+        for (index, raw) in (first..).zip(results.raws()) {
+            self.settle(index, Ok(raw));
+        }
+    }
+
     fn wish(&self) -> Wish {
         Wish::Wanted
     }
@@ -102,10 +113,28 @@ impl Drop for Receipt {
     }
 }
 
+/// The bytes of an item's arguments.
+pub(crate) enum Bytes {
+    Own(Vec<u8>),
+    /// In a pack, as one of many.
+    Part(Arc<Block>, Range<usize>),
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Bytes::Own(bytes) => bytes,
+            Bytes::Part(block, range) => &block.bytes[range.clone()],
+        }
+    }
+}
+
 /// Encoded arguments, and where the result goes. Kept by the pool until it is settled.
 pub(crate) struct Item {
     pub(crate) encoding: Encoding,
-    pub(crate) bytes: Vec<u8>,
+    pub(crate) bytes: Bytes,
     pub(crate) handles: Vec<Arc<OwnedFd>>,
     /// Ends that move with the arguments: they are here until the item is sent for the first time.
     departing: Option<Handles>,
@@ -130,11 +159,16 @@ impl Item {
         let filled = bytes.len();
         let shared = handles.shared();
         let departing = (!handles.is_empty()).then_some(handles);
-        let bytes = own.unwrap_or_else(|| {
+        let bytes = Bytes::Own(own.unwrap_or_else(|| {
             scratch.truncate(filled);
             scratch
-        });
+        }));
         Ok(Item { encoding, bytes, handles: shared, departing, receipt, attempts: Vec::new() })
+    }
+
+    /// One that was in a pack.
+    pub(crate) fn again(encoding: Encoding, bytes: Bytes, receipt: Receipt) -> Item {
+        Item { encoding, bytes, handles: Vec::new(), departing: None, receipt, attempts: Vec::new() }
     }
 
     /// It is at a worker: ends in its arguments have left this process.
@@ -183,6 +217,88 @@ impl Function {
         LAST.set(Some((id, Arc::clone(&routine))));
         Some(Function { routine, name })
     }
+
+    /// As [`of`](Function::of), and the function's name in the loop that runs packs.
+    pub(crate) fn of_packs<F, Args>(function: F) -> Option<(Function, Arc<[u8]>)>
+    where
+        F: Task<Args>,
+        Args: DeserializeOwned + 'static,
+        F::Output: Serialize + 'static,
+    {
+        let mut scratch = Vec::new();
+        let routine = DrivenRoutine::<Packs>::of::<F, Args>(function)?;
+        let packs: Arc<[u8]> = wire::encode(&routine, &mut scratch).ok()?.bytes.into();
+        Some((Function::of::<F, Args>(function)?, packs))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn nameless() -> Function {
+        Function { routine: Arc::from([]), name: "f" }
+    }
+}
+
+/// The items of a job, in the order in which they run.
+#[derive(Debug)]
+pub(crate) enum Items {
+    Each(VecDeque<Item>),
+    Packed(Box<Pack>),
+}
+
+impl From<VecDeque<Item>> for Items {
+    fn from(items: VecDeque<Item>) -> Items {
+        Items::Each(items)
+    }
+}
+
+impl From<[Item; 1]> for Items {
+    fn from(items: [Item; 1]) -> Items {
+        Items::Each(items.into())
+    }
+}
+
+impl Items {
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Items::Each(items) => items.len(),
+            Items::Packed(pack) => pack.len(),
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub(crate) fn pop_front(&mut self) -> Option<Item> {
+        match self {
+            Items::Each(items) => items.pop_front(),
+            Items::Packed(pack) => pack.pop_front(),
+        }
+    }
+
+    fn split_off(&mut self, kept: usize) -> Items {
+        match self {
+            Items::Each(items) => Items::Each(items.split_off(kept.min(items.len()))),
+            Items::Packed(pack) => Items::Packed(Box::new(pack.split_off(kept))),
+        }
+    }
+
+    /// Those that stand alone.
+    pub(crate) fn each(&mut self) -> impl Iterator<Item = &mut Item> {
+        match self {
+            Items::Each(items) => Some(items.iter_mut()),
+            Items::Packed(_) => None,
+        }
+        .into_iter()
+        .flatten()
+    }
+
+    /// The descriptors that go along.
+    pub(crate) fn fds(&self) -> Vec<BorrowedFd<'_>> {
+        match self {
+            Items::Each(items) => items.iter().flat_map(|item| &item.handles).map(AsFd::as_fd).collect(),
+            Items::Packed(_) => Vec::new(),
+        }
+    }
 }
 
 /// Items for one function, run by one worker in order.
@@ -195,18 +311,22 @@ pub(crate) struct Job {
     /// Until when it must have started.
     pub(crate) start_by: Option<Instant>,
     /// In the order in which they run.
-    pub(crate) items: VecDeque<Item>,
+    pub(crate) items: Items,
 }
 
 impl Job {
-    pub(crate) fn new(function: Function, terms: Arc<Terms>, items: VecDeque<Item>) -> Job {
+    pub(crate) fn new(function: Function, terms: Arc<Terms>, items: impl Into<Items>) -> Job {
         let start_by = terms.start_by();
+        let items = items.into();
         Job { function, terms, born: control::now(), start_by, items }
     }
 
     /// All items of a job come from one call, so what holds for the first holds for all.
     pub(crate) fn wish(&self) -> Wish {
-        self.items.front().map_or(Wish::Unwanted, |item| item.receipt.wish())
+        match &self.items {
+            Items::Each(items) => items.front().map_or(Wish::Unwanted, |item| item.receipt.wish()),
+            Items::Packed(pack) => pack.wish(),
+        }
     }
 
     /// Why it must not start any more, if so.
@@ -217,49 +337,93 @@ impl Job {
         self.start_by.filter(|until| *until <= now).map(|_| TaskError::QueueTimedOut)
     }
 
+    /// How long its items take, where it is to be cut by that.
+    pub(crate) fn pace(&self) -> Option<&Pace> {
+        match &self.items {
+            Items::Packed(pack) if pack.block.paced => Some(&pack.block.pace),
+            _ => None,
+        }
+    }
+
+    /// Takes away what is too much for one worker at once, with so many items behind it in the queue.
+    pub(crate) fn cut(&mut self, behind: usize, workers: usize) -> Option<Job> {
+        let Items::Packed(pack) = &self.items else { return None };
+        let wanted = self.pace().map_or(usize::MAX, |pace| pace.next(self.items.len() + behind, workers));
+        let kept = if wanted < self.items.len() || pack.content().1.len() > HEAVIEST {
+            pack.fitting(wanted, HEAVIEST)
+        } else {
+            return None;
+        };
+        self.split_off(kept)
+    }
+
     /// Takes the items from `kept` on away, as a job of their own.
     pub(crate) fn split_off(&mut self, kept: usize) -> Option<Job> {
-        let items = self.items.split_off(kept.min(self.items.len()));
+        let items = self.items.split_off(kept);
         (!items.is_empty()).then(|| self.with(items))
     }
 
     /// Other items on the same terms.
-    pub(crate) fn with(&self, items: VecDeque<Item>) -> Job {
+    pub(crate) fn with(&self, items: impl Into<Items>) -> Job {
+        let items = items.into();
         let (function, terms) = (self.function.clone(), Arc::clone(&self.terms));
         Job { function, terms, born: self.born, start_by: self.start_by, items }
     }
 
     /// Every item gets an error.
-    pub(crate) fn fail(self, error: impl Fn() -> TaskError) {
-        self.items.into_iter().for_each(|item| item.receipt.settle(Err(error())));
+    pub(crate) fn fail(mut self, error: impl Fn() -> TaskError) {
+        while let Some(item) = self.items.pop_front() {
+            item.receipt.settle(Err(error()));
+        }
     }
 
     /// The first item gets the error itself, the others what it says.
-    pub(crate) fn fail_with(self, error: TaskError) {
+    pub(crate) fn fail_with(mut self, error: TaskError) {
         let text = error.to_string();
         let mut error = Some(error);
-        for item in self.items {
+        while let Some(item) = self.items.pop_front() {
             let error = error.take().unwrap_or_else(|| TaskError::Io(io::Error::other(text.clone())));
             item.receipt.settle(Err(error));
+        }
+    }
+
+    /// What kind of record it is.
+    pub(crate) fn kind(&self) -> u8 {
+        match self.items {
+            Items::Each(_) => kind::JOB,
+            Items::Packed(_) => kind::PACK,
         }
     }
 
     /// The record's bytes: where it stands in the worker's control block, the function, and the arguments of each item.
     pub(crate) fn encode(&self, entry: usize, generation: u16, out: &mut Vec<u8>) -> Result<(), TaskError> {
         out.clear();
-        let routine = &*self.function.routine;
-        let attempts = self.items.front().map_or(0, |item| item.attempts.len());
+        let (routine, attempts) = match &self.items {
+            Items::Each(items) => {
+                (&*self.function.routine, items.front().map_or(0, |item| item.attempts.len()))
+            }
+            Items::Packed(pack) => (&*pack.block.routine, 0),
+        };
         out.extend([entry.to_le_bytes()[0], u8::try_from(attempts).unwrap_or(u8::MAX)]); // entries are below 64
         out.extend(generation.to_ne_bytes());
         out.extend(length(self.items.len())?);
         out.extend(length(routine.len())?);
-        out.extend(routine);
-        for item in &self.items {
-            let handles = u16::try_from(item.handles.len()).map_err(|_| too_long())?;
-            out.extend([item.encoding.0, 0]);
-            out.extend(handles.to_ne_bytes());
-            out.extend(length(item.bytes.len())?);
-            out.extend(&item.bytes);
+        out.extend_from_slice(routine);
+        match &self.items {
+            Items::Each(items) => {
+                for item in items {
+                    let handles = u16::try_from(item.handles.len()).map_err(|_| too_long())?;
+                    out.extend([item.encoding.0, 0]);
+                    out.extend(handles.to_ne_bytes());
+                    out.extend(length(item.bytes.len())?);
+                    out.extend_from_slice(&item.bytes);
+                }
+            }
+            Items::Packed(pack) => {
+                let (encoding, bytes) = pack.content();
+                out.push(encoding.0);
+                out.extend_from_slice(bytes);
+            }
         }
         Ok(())
     }
@@ -308,6 +472,11 @@ impl<'a> Received<'a> {
         Some(Received { entry, attempt, generation, count: u32::from_ne_bytes(*count), routine, rest })
     }
 
+    /// The items of a pack: how each is encoded, and their bytes.
+    pub(crate) fn pack(&self) -> Option<(Encoding, &'a [u8])> {
+        self.rest.split_first().map(|(encoding, bytes)| (Encoding(*encoding), bytes))
+    }
+
     /// The next item's arguments.
     pub(crate) fn next_args(&mut self) -> Option<Args<'a>> {
         let ([encoding, _, h0, h1], rest) = self.rest.split_first_chunk()?;
@@ -330,6 +499,10 @@ pub(crate) mod kind {
     pub(crate) const READY: u8 = 7;
     /// The initializer failed; the bytes are a text without a head.
     pub(crate) const BROKEN: u8 = 8;
+    /// A job whose items are in a pack.
+    pub(crate) const PACK: u8 = 9;
+    /// What several items of a pack returned.
+    pub(crate) const PACKED: u8 = 10;
 }
 
 #[cfg(test)]

@@ -132,6 +132,8 @@ mod map;
 mod observe;
 mod output;
 mod owner;
+mod pack;
+mod packs;
 mod pool;
 mod posts;
 mod queue;

@@ -162,6 +162,16 @@ impl Line {
         self.refused.is_some_and(|taken| self.out.taken() != taken)
     }
 
+    /// Worker: the number of the record that it publishes next.
+    pub(crate) fn next_number(&self) -> u64 {
+        self.out.published().wrapping_add(1)
+    }
+
+    /// Pool: what a dead worker was about to publish, once everything that it did publish was read.
+    pub(crate) fn left_on_slate(&self) -> Option<control::Slate> {
+        self.control().slate(self.back.published().wrapping_add(1))
+    }
+
     /// Whether the other side has read all that was sent to it.
     pub(crate) fn is_read_out(&self) -> bool {
         self.out.is_empty()

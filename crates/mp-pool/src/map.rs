@@ -1,28 +1,100 @@
 //! Many tasks of one function: `map` and its kin.
 
-use crate::async_result::{AsyncResult, Payload, Slot, decode};
+use crate::async_result::{AsyncResult, Payload, Slot, decode_many};
 use crate::callbacks::ToCallback;
 use crate::error::TaskError;
-use crate::job::{AtomicWish, Function, Item, Raw, Receipt, Sink, Wish};
+use crate::inbox::Shared;
+use crate::job::{AtomicWish, Function, Item, Items, Job, Raw, Receipt, Sink, Wish};
+use crate::pack::{Packed, Packer, Piece, Pieces, Unpackable};
 use crate::pool::Pool;
 use crate::task::TaskOptions;
 use mp_core::Deadline;
 use mp_process::Task;
 use serde::{Serialize, de::DeserializeOwned};
 use std::collections::VecDeque;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// So many chunks for each worker, so that the last ones end at about the same time.
 const CHUNKS: usize = 4;
 /// The longest chunk: it is what one worker holds, though what has not started can be taken back.
 const LONGEST: usize = 4096;
 /// The most bytes of arguments in a chunk of several items.
-const HEAVIEST: usize = 64 << 10;
+pub(crate) const HEAVIEST: usize = 64 << 10;
 /// The most handles in a chunk of several items: the kernel keeps only so many in flight.
 const MOST_HANDLES: usize = 64;
 
+/// A pack begins with so many items, and each is twice as large as the one before: the workers begin at once, and the submitter is ahead.
+const FIRST_PACK: usize = 16;
+/// The most items in a pack, and its bytes, about.
+const MOST_PACKED: usize = 1 << 17;
+const PACK_BYTES: usize = 256 << 10;
+
 pub(crate) type Numbered = (usize, Result<Raw, TaskError>);
+
+/// Sends pieces, with the number of the first item of each, to who waits for them.
+struct ToPieces {
+    came: Mutex<Vec<(usize, Piece)>>,
+    /// Somebody waits, for so many items or an error.
+    waits: AtomicUsize,
+    items: AtomicUsize,
+    there: Condvar,
+    wish: AtomicWish,
+}
+
+impl ToPieces {
+    fn came(&self) -> MutexGuard<'_, Vec<(usize, Piece)>> {
+        self.came.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, first: usize, piece: Piece) {
+        let failed = matches!(piece, Piece::One(Err(_)));
+        let mut came = self.came();
+        let items = self.items.load(Relaxed) + piece.len();
+        came.push((first, piece));
+        self.items.store(if failed { usize::MAX / 2 } else { items }, Relaxed);
+        let enough = self.items.load(Relaxed) >= self.waits.load(Relaxed);
+        drop(came);
+        if enough {
+            self.there.notify_one();
+        }
+    }
+
+    fn has(&self, items: usize) -> bool {
+        self.items.load(Relaxed) >= items
+    }
+
+    /// Waits for so many items, or an error.
+    fn take(&self, shared: &Shared, items: usize) -> Vec<(usize, Piece)> {
+        if !self.has(items) {
+            shared.assist(|| self.has(items));
+        }
+        let mut came = self.came();
+        self.waits.store(items, Relaxed);
+        while !self.has(items) {
+            came = self.there.wait(came).unwrap_or_else(PoisonError::into_inner);
+        }
+        self.waits.store(usize::MAX, Relaxed);
+        self.items.store(0, Relaxed);
+        std::mem::take(&mut *came)
+    }
+}
+
+impl Sink for ToPieces {
+    fn settle(&self, index: usize, result: Result<Raw, TaskError>) {
+        self.push(index, Piece::One(result));
+    }
+
+    fn settle_many(&self, first: usize, results: Packed) {
+        self.push(first, Piece::Many(results));
+    }
+
+    fn wish(&self) -> Wish {
+        self.wish.get()
+    }
+}
 
 /// Sends each item's result with its number to who waits for them.
 pub(crate) struct ToStream {
@@ -57,32 +129,63 @@ impl Sink for ToStream {
 /// Results of many items as they come in. What has not started when it is dropped is cancelled.
 struct Results<'a> {
     pool: &'a Pool,
-    sink: Arc<ToStream>,
-    receiver: Receiver<Numbered>,
+    sink: Arc<ToPieces>,
+    /// What came in before its turn.
+    early: Pieces,
+    /// The number of the item that comes next.
+    next: usize,
     /// How many have not come in.
     missing: usize,
     #[cfg(feature = "indicatif")]
     progress: Option<indicatif::ProgressBar>,
 }
 
+/// So many items are waited for at once.
+const AT_ONCE: usize = 1 << 16;
+
 impl Results<'_> {
-    fn next(&mut self) -> Option<Numbered> {
-        if self.missing == 0 {
-            return None;
+    /// Hands each result to `take`, in order; the first error that comes in is handed to it at once if `eager`.
+    fn each<R: DeserializeOwned + 'static>(
+        &mut self,
+        eager: bool,
+        mut take: impl FnMut(Result<R, TaskError>) -> Result<(), TaskError>,
+    ) -> Result<(), TaskError> {
+        while self.missing > 0 {
+            // Every item settles exactly once: there is always one to come.
+            let at_once = if self.shows_progress() { 1 } else { AT_ONCE.min(self.missing) };
+            for (first, piece) in self.sink.take(self.pool.shared(), at_once) {
+                self.missing = self.missing.saturating_sub(piece.len());
+                #[cfg(feature = "indicatif")]
+                self.progress.iter().for_each(|bar| bar.inc(piece.len() as u64));
+                match piece {
+                    Piece::One(Err(error)) if eager => take(Err(error))?,
+                    piece => drop(self.early.insert(first, piece)),
+                }
+            }
+            while let Some(piece) = self.early.remove(&self.next) {
+                self.next += piece.len();
+                piece.decode(&mut take)?;
+            }
         }
-        // Every item settles exactly once: there is always one to come.
-        let next = self.receiver.recv().ok();
-        self.missing = if next.is_some() { self.missing - 1 } else { 0 };
-        #[cfg(feature = "indicatif")]
-        self.progress.iter().for_each(|bar| bar.inc(1));
-        next
+        Ok(())
+    }
+
+    #[cfg(feature = "indicatif")]
+    fn shows_progress(&self) -> bool {
+        self.progress.is_some()
+    }
+
+    #[cfg(not(feature = "indicatif"))]
+    fn shows_progress(&self) -> bool {
+        false
     }
 }
 
 impl Drop for Results<'_> {
     fn drop(&mut self) {
         if self.missing > 0 {
-            self.sink.forget(self.pool);
+            self.sink.wish.lower(Wish::Unwanted);
+            self.pool.shared().tell(|inbox| inbox.unwanted = true);
         }
     }
 }
@@ -90,11 +193,11 @@ impl Drop for Results<'_> {
 /// Where the whole of a map goes.
 enum Whole {
     Slot(Arc<Slot>),
-    Callback(ToCallback<Vec<Raw>>, AtomicWish),
+    Callback(ToCallback<Pieces>, AtomicWish),
 }
 
 impl Whole {
-    fn fill(&self, result: Result<Vec<Raw>, TaskError>) {
+    fn fill(&self, result: Result<Pieces, TaskError>) {
         match self {
             Whole::Slot(slot) => slot.fill(result.map(Payload::Many)),
             Whole::Callback(callback, _) => callback.fill(result),
@@ -117,49 +220,51 @@ struct Gather {
 
 #[derive(Default)]
 struct Found {
-    raws: Vec<Option<Raw>>,
-    missing: usize,
+    pieces: Pieces,
+    missing: isize,
+    /// Their number is known.
+    expected: bool,
     over: bool,
 }
 
 impl Gather {
     fn new(whole: Whole) -> Arc<Gather> {
-        // One more than items, until their number is known.
-        let found = Found { missing: 1, ..Found::default() };
-        Arc::new(Gather { whole, found: Mutex::new(found) })
+        Arc::new(Gather { whole, found: Mutex::default() })
     }
 
     /// So many items will come.
     fn expect(&self, items: usize) {
         let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        found.missing += items;
-        found.raws.resize_with(items, || None);
+        found.expected = true;
+        found.missing += isize::try_from(items).unwrap_or(isize::MAX);
         drop(found);
-        self.came(|_| {});
+        self.came(0, |_| {});
     }
 
-    /// One thing less is missing.
-    fn came(&self, enter: impl FnOnce(&mut Found)) {
+    /// So many items less are missing.
+    fn came(&self, items: usize, enter: impl FnOnce(&mut Found)) {
         let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        enter(&mut found);
-        found.missing = found.missing.saturating_sub(1);
-        if found.missing > 0 || found.over {
+        if !found.over {
+            enter(&mut found);
+        }
+        // Below zero as long as their number is not known.
+        found.missing -= isize::try_from(items).unwrap_or(isize::MAX);
+        if found.missing > 0 || !found.expected || found.over {
             return;
         }
         found.over = true;
-        let raws = std::mem::take(&mut found.raws);
+        let pieces = std::mem::take(&mut found.pieces);
         drop(found);
-        self.whole.fill(Ok(raws.into_iter().flatten().collect()));
+        self.whole.fill(Ok(pieces));
     }
 
     fn failed(&self, error: TaskError) {
         let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        // Items of an iterator that panicked end before they were expected.
-        found.missing = found.missing.saturating_sub(1);
+        found.missing -= 1;
         let first = !std::mem::replace(&mut found.over, true);
-        let raws = std::mem::take(&mut found.raws);
+        let pieces = std::mem::take(&mut found.pieces);
         drop(found);
-        drop(raws);
+        drop(pieces);
         if first {
             self.whole.fill(Err(error));
             self.whole.forget();
@@ -170,13 +275,13 @@ impl Gather {
 impl Sink for Gather {
     fn settle(&self, index: usize, result: Result<Raw, TaskError>) {
         match result {
-            Ok(raw) => self.came(|found| {
-                if let Some(place) = found.raws.get_mut(index) {
-                    *place = Some(raw);
-                }
-            }),
+            Ok(raw) => self.came(1, |found| drop(found.pieces.insert(index, Piece::One(Ok(raw))))),
             Err(error) => self.failed(error),
         }
+    }
+
+    fn settle_many(&self, first: usize, results: Packed) {
+        self.came(results.count, |found| drop(found.pieces.insert(first, Piece::Many(results))));
     }
 
     fn wish(&self) -> Wish {
@@ -210,12 +315,13 @@ impl<'a, F> TaskOptions<'a, F> {
         F::Output: Serialize + DeserializeOwned + 'static,
     {
         let mut results = self.send_all(items.into_iter().map(|item| (item,)));
-        let mut found: Vec<Option<Result<F::Output, TaskError>>> =
-            (0..results.missing).map(|_| None).collect();
-        while let Some((index, result)) = results.next() {
-            found[index] = Some(decode(result));
-        }
-        found.into_iter().map(|result| result.unwrap_or(Err(TaskError::Cancelled))).collect()
+        let mut found = Vec::with_capacity(results.missing);
+        // What takes them refuses none.
+        let _ = results.each(false, |result| {
+            found.push(result);
+            Ok(())
+        });
+        found
     }
 
     /// As [`Pool::starmap`].
@@ -230,11 +336,12 @@ impl<'a, F> TaskOptions<'a, F> {
         F::Output: Serialize + DeserializeOwned + 'static,
     {
         let mut results = self.send_all(items);
-        let mut found: Vec<Option<F::Output>> = (0..results.missing).map(|_| None).collect();
-        while let Some((index, result)) = results.next() {
-            found[index] = Some(decode(result)?);
-        }
-        found.into_iter().map(|value| value.ok_or(TaskError::Cancelled)).collect()
+        let mut found = Vec::with_capacity(results.missing);
+        results.each(true, |result| {
+            found.push(result?);
+            Ok(())
+        })?;
+        Ok(found)
     }
 
     /// As [`Pool::map_async`].
@@ -273,12 +380,9 @@ impl<'a, F> TaskOptions<'a, F> {
         T: Serialize + DeserializeOwned + 'static,
         F::Output: Serialize + DeserializeOwned + 'static,
     {
-        let call = move |result: Result<Vec<Raw>, TaskError>| {
-            let decoded = result.and_then(|raws| raws.into_iter().map(|raw| decode(Ok(raw))).collect());
-            match decoded {
-                Ok(values) => callback(values),
-                Err(error) => error_callback(error),
-            }
+        let call = move |result: Result<Pieces, TaskError>| match result.and_then(decode_many) {
+            Ok(values) => callback(values),
+            Err(error) => error_callback(error),
         };
         let callback = ToCallback::new(self.pool.callbacks().runner(), call);
         let gather = Gather::new(Whole::Callback(callback, AtomicWish::default()));
@@ -293,7 +397,13 @@ impl<'a, F> TaskOptions<'a, F> {
         Args: Serialize + DeserializeOwned + 'static,
         F::Output: Serialize + DeserializeOwned + 'static,
     {
-        let (sink, receiver) = ToStream::new();
+        let sink = Arc::new(ToPieces {
+            came: Mutex::default(),
+            waits: AtomicUsize::new(usize::MAX),
+            items: AtomicUsize::new(0),
+            there: Condvar::new(),
+            wish: AtomicWish::default(),
+        });
         let pool = self.pool;
         #[cfg(feature = "indicatif")]
         let progress = self.progress.clone();
@@ -302,7 +412,8 @@ impl<'a, F> TaskOptions<'a, F> {
         let mut results = Results {
             pool,
             sink,
-            receiver,
+            early: Pieces::new(),
+            next: 0,
             missing: usize::MAX,
             #[cfg(feature = "indicatif")]
             progress,
@@ -313,8 +424,81 @@ impl<'a, F> TaskOptions<'a, F> {
         results
     }
 
-    /// Submits all `items` in chunks; returns how many there are, after having said so.
+    /// Submits all `items`, in packs as far as they go; returns how many there are, after having said so.
     fn submit_all<Args>(
+        self,
+        items: impl IntoIterator<Item = Args>,
+        sink: impl Fn() -> Arc<dyn Sink>,
+        say: impl FnOnce(usize),
+    ) -> usize
+    where
+        F: Task<Args>,
+        Args: Serialize + DeserializeOwned + 'static,
+        F::Output: Serialize + DeserializeOwned + 'static,
+    {
+        let count = match Function::of_packs::<F, Args>(self.function).filter(|_| self.may_pack()) {
+            Some((function, packs)) => {
+                let packer = Packer::new::<Args>(packs, self.chunk.is_none());
+                self.submit_packs(items, &sink, &function, packer)
+            }
+            None => return self.submit_each(items, sink, say),
+        };
+        say(count);
+        count
+    }
+
+    /// A time-out is for each item, and so is room in a limited queue.
+    fn may_pack(&self) -> bool {
+        let shared = self.pool.shared();
+        self.terms.timeout.is_none() && self.terms.deadline.is_none() && shared.may_pack()
+    }
+
+    fn submit_packs<Args>(
+        &self,
+        items: impl IntoIterator<Item = Args>,
+        sink: &impl Fn() -> Arc<dyn Sink>,
+        function: &Function,
+        mut packer: Packer,
+    ) -> usize
+    where
+        F: Task<Args>,
+        Args: Serialize + DeserializeOwned + 'static,
+        F::Output: Serialize + DeserializeOwned + 'static,
+    {
+        let fixed = self.chunk.map(|chunk| chunk.min(crate::control::MOST_ITEMS as usize));
+        let mut size = fixed.unwrap_or(FIRST_PACK);
+        let submit = |packer: &mut Packer| {
+            if let Some(pack) = packer.take(sink()) {
+                let job = Job::new(function.clone(), Arc::clone(&self.terms), Items::Packed(Box::new(pack)));
+                self.pool.shared().submit(job);
+            }
+        };
+        let mut count = 0;
+        for args in items {
+            match packer.push(count, &args) {
+                Ok(()) if packer.len() < size && packer.bytes() < PACK_BYTES => {}
+                Ok(()) => {
+                    submit(&mut packer);
+                    size = fixed.unwrap_or((size * 2).min(MOST_PACKED));
+                }
+                Err(why) => {
+                    submit(&mut packer);
+                    let receipt = Receipt::new(sink(), count);
+                    match why {
+                        Unpackable::Encode(error) => receipt.settle(Err(TaskError::Encode(error))),
+                        // Without a limit on time it takes what it needs.
+                        Unpackable::Handles => drop(self.submit(&args, receipt, Deadline::NEVER)),
+                    }
+                }
+            }
+            count += 1;
+        }
+        submit(&mut packer);
+        count
+    }
+
+    /// As [`submit_all`](TaskOptions::submit_all), each item with bytes of its own.
+    fn submit_each<Args>(
         self,
         items: impl IntoIterator<Item = Args>,
         sink: impl Fn() -> Arc<dyn Sink>,

@@ -43,6 +43,8 @@ use std::time::Instant;
 
 /// How many jobs are at a worker at most: enough to keep it busy, taken back as long as they have not started.
 const PREFETCH: usize = 16;
+/// How many jobs that are cut by pace: each is work for half a millisecond.
+const PACKS: usize = 3;
 /// How many results of one worker are taken before the others get their turn.
 const TURN: usize = 64;
 /// How many turns with progress an assisting caller takes before the keeper gets his: deaths and time-outs wait that long.
@@ -306,15 +308,20 @@ impl Owner {
         self.seats_mut().for_each(|seat| seat.full = false);
         let mut progress = self.dispatch_bound();
         let Owner { posts, queue, scratch, .. } = self;
-        while let Some(job) = queue.pop_front() {
+        let workers = posts.len();
+        while let Some(mut job) = queue.pop_front() {
             let seats = posts.iter_mut().filter_map(|post| post.seat.as_mut());
-            let free = |seat: &&mut Seat| {
-                seat.is_ready() && !seat.full && seat.jobs() < PREFETCH && seat.quota() > 0
-            };
+            let ahead = if job.pace().is_some() { PACKS } else { PREFETCH };
+            let free =
+                |seat: &&mut Seat| seat.is_ready() && !seat.full && seat.jobs() < ahead && seat.quota() > 0;
             let Some(seat) = seats.filter(free).min_by_key(|seat| seat.jobs()) else {
                 queue.push_front(job);
                 break;
             };
+            // What waits behind it counts: only towards the end jobs get smaller.
+            if let Some(rest) = job.cut(queue.items(), workers) {
+                queue.push_front(rest);
+            }
             progress |= send(seat, job, queue, scratch);
         }
         if progress {

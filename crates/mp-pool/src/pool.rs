@@ -342,7 +342,7 @@ impl Pool {
             match Item::new(args, receipt) {
                 Ok(item) => {
                     let terms = Terms { place: Place::Seat(worker), ..(*self.terms).clone() };
-                    self.shared.submit(Job::new(function, Arc::new(terms), [item].into()));
+                    self.shared.submit(Job::new(function, Arc::new(terms), [item]));
                 }
                 Err((error, receipt)) => receipt.settle(Err(TaskError::Encode(error))),
             }

@@ -12,6 +12,7 @@ pub(crate) struct Queue {
     /// Highest priority first; levels that are empty are taken out.
     levels: Vec<(i32, VecDeque<Job>)>,
     jobs: usize,
+    items: usize,
     /// When the first job's time may be over: never later than it is, often earlier.
     expiry: Option<Instant>,
     /// Not before this is it looked for again.
@@ -28,11 +29,12 @@ impl Queue {
     }
 
     pub(crate) fn items(&self) -> usize {
-        self.levels.iter().flat_map(|(_, jobs)| jobs).map(|job| job.items.len()).sum()
+        self.items
     }
 
     fn level(&mut self, job: &Job) -> &mut VecDeque<Job> {
         self.jobs += 1;
+        self.items += job.items.len();
         self.expiry = [self.expiry, job.start_by].into_iter().flatten().min();
         let priority = job.terms.priority;
         let at = match self.levels.binary_search_by(|(level, _)| priority.cmp(level)) {
@@ -61,11 +63,12 @@ impl Queue {
             self.levels.remove(0);
         }
         self.jobs -= usize::from(job.is_some());
+        self.items -= job.as_ref().map_or(0, |job| job.items.len());
         job
     }
 
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = Job> + use<> {
-        self.jobs = 0;
+        (self.jobs, self.items) = (0, 0);
         self.expiry = None;
         std::mem::take(&mut self.levels).into_iter().flat_map(|(_, jobs)| jobs)
     }
@@ -81,6 +84,7 @@ impl Queue {
     fn tidy(&mut self) {
         self.levels.retain(|(_, jobs)| !jobs.is_empty());
         self.jobs = self.levels.iter().map(|(_, jobs)| jobs.len()).sum();
+        self.items = self.levels.iter().flat_map(|(_, jobs)| jobs).map(|job| job.items.len()).sum();
     }
 
     /// When to call [`expire`](Queue::expire).
@@ -117,7 +121,7 @@ mod tests {
     use std::sync::Arc;
 
     fn job(priority: i32, start_by: Option<Instant>) -> Job {
-        let function = Function { routine: Arc::from([]), name: "f" };
+        let function = Function::nameless();
         let terms = Terms { priority, ..Terms::default() };
         Job { start_by, ..Job::new(function, Arc::new(terms), VecDeque::new()) }
     }

@@ -16,11 +16,12 @@
 use crate::book::{Book, By, Times};
 use crate::control::{self, Claim, ENTRIES, task_number};
 use crate::error::{Cause, Reason, Report, TaskError};
-use crate::job::{Item, Job, Raw, Wish, kind};
+use crate::job::{Item, Items, Job, Raw, Wish, kind};
 use crate::line::Line;
 use crate::output::{Output, Stream};
+use crate::pack::Packed;
 use crate::terms::Place;
-use crate::worker::{self, Head, Initializer};
+use crate::worker::{self, HEAD, Head, Initializer};
 use mp_core::{Encoding, wire};
 use mp_pipe::ring::WriteError;
 use mp_process::{Builder, ExitStatus, Panic, Process, SpawnError, Stdio};
@@ -28,7 +29,7 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -247,8 +248,8 @@ impl Seat {
         }
         let items = u32::try_from(job.items.len()).unwrap_or(control::MOST_ITEMS);
         self.line.control().offer(entry, generation, items);
-        let fds: Vec<_> = job.items.iter().flat_map(|item| &item.handles).map(AsFd::as_fd).collect();
-        let written = self.line.try_write(kind::JOB, scratch, &fds);
+        let fds = job.items.fds();
+        let written = self.line.try_write(job.kind(), scratch, &fds);
         drop(fds);
         match written {
             Ok(true) => {}
@@ -263,7 +264,7 @@ impl Seat {
         if self.jobs.is_empty() {
             self.first_since = Instant::now();
         }
-        job.items.iter_mut().for_each(Item::sent);
+        job.items.each().for_each(Item::sent);
         self.jobs.push_back(InFlight { entry, generation, job, settled: 0 });
         Ok(())
     }
@@ -294,6 +295,13 @@ impl Seat {
             kind::BROKEN => return Ok(Some(News::Broken(String::from_utf8_lossy(scratch).into_owned()))),
             _ => {}
         }
+        if incoming.kind == kind::PACKED {
+            let packed = std::mem::take(scratch);
+            return match self.settle_packed(packed, book) {
+                Some(()) => Ok(Some(News::Settled)),
+                None => Err(invalid("results that belong to no items")),
+            };
+        }
         let (head, bytes) = Head::parse(scratch).ok_or_else(|| invalid("a result without a head"))?;
         let times = Times { started: head.started, ran: head.ran };
         let result = result(incoming.kind, head.encoding, bytes, incoming.handles);
@@ -311,7 +319,34 @@ impl Seat {
         first.settled += 1;
         self.load -= 1;
         book.close(&first.job, item, self.by, times, result);
-        if first.job.items.is_empty() {
+        self.settled();
+        true
+    }
+
+    /// Settles the first items of a pack with the results in `record`; `None` when it makes no sense.
+    fn settle_packed(&mut self, record: Vec<u8>, book: &mut Book) -> Option<()> {
+        let (head, rest) = Head::parse(&record)?;
+        let count = u32::from_ne_bytes(*rest.first_chunk()?) as usize;
+        let times = Times { started: head.started, ran: head.ran };
+        let results = Packed::new(head.encoding, count, record, HEAD + 4)?;
+        self.settle_many(times, results, book)
+    }
+
+    fn settle_many(&mut self, times: Times, results: Packed, book: &mut Book) -> Option<()> {
+        let first = self.jobs.front_mut()?;
+        if !matches!(first.job.items, Items::Packed(_)) || first.job.items.len() < results.count {
+            return None;
+        }
+        first.settled += u32::try_from(results.count).ok()?;
+        self.load -= results.count;
+        book.close_many(&mut first.job, self.by, times, results);
+        self.settled();
+        Some(())
+    }
+
+    /// Something of the first job was settled.
+    fn settled(&mut self) {
+        if self.jobs.front().is_some_and(|first| first.job.items.is_empty()) {
             self.remove(0);
         }
         if self.load == 0 {
@@ -320,7 +355,6 @@ impl Seat {
         if self.asked.take().is_some() {
             self.line.control().ask_to_stop(0);
         }
-        true
     }
 
     /// Takes job `index` out, which has no items left or none that may start.
@@ -561,6 +595,14 @@ impl Seat {
     /// The worker has ended with `status`, and its line was read out: the item that ran gets its error, and what has not started
     /// comes back.
     pub(crate) fn bury(&mut self, status: ExitStatus, book: &mut Book) -> Vec<Job> {
+        // What it had computed and not published.
+        if let Some(slate) = self.line.left_on_slate()
+            && let times =
+                (Times { started: slate.started, ran: control::now().saturating_sub(slate.started) })
+            && let Some(results) = Packed::new(Encoding(slate.encoding), slate.items, slate.bytes, 0)
+        {
+            let _ = self.settle_many(times, results, book);
+        }
         let report = self.report();
         let cause = match self.condition {
             Condition::Doomed { why, .. } => Cause::Killed(why),

@@ -28,6 +28,14 @@ impl Histogram {
         self.longest = self.longest.max(nanoseconds);
     }
 
+    /// So many durations of the same length.
+    pub(crate) fn add_many(&mut self, nanoseconds: u64, count: u64) {
+        self.buckets[nanoseconds.checked_ilog2().unwrap_or(0) as usize] += count;
+        self.count += count;
+        self.total += u128::from(nanoseconds) * u128::from(count);
+        self.longest = self.longest.max(nanoseconds);
+    }
+
     /// How many durations there were.
     #[must_use]
     pub fn count(&self) -> u64 {

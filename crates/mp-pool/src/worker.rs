@@ -12,6 +12,8 @@ use crate::control::{now, task_number};
 use crate::error::TaskError;
 use crate::job::{Args, Job, Raw, Received, kind};
 use crate::line::{Line, LineEnd};
+use crate::packs;
+pub(crate) use crate::packs::Packs;
 use mp_core::handle::Handles;
 use mp_core::{Encoding, wire};
 use mp_process::Panic;
@@ -47,13 +49,20 @@ pub(crate) fn work(line: LineEnd, initializer: Initializer, worker: usize) {
     if line.write_all(kind::READY, &[], &[], true).is_err() {
         return;
     }
-    let mut known = None;
+    let memory = line.memory().clone();
+    let (mut known, mut known_packs) = (None, None);
     let mut bytes = Vec::new();
     loop {
         bytes.clear();
         let Ok(Ok(incoming)) = line.next(&mut bytes) else { return };
         mp_core::step!("pool.worker", 1);
         let Some(job) = Received::parse(&bytes) else { return };
+        if incoming.kind == kind::PACK {
+            if packs::run(&mut line, &memory, &mut known_packs, &job).is_none() {
+                return;
+            }
+            continue;
+        }
         let handles = incoming.handles.map_err(|error| error.to_string());
         if run_job(&mut line, &mut known, job, handles).is_none() {
             return;
@@ -131,10 +140,10 @@ fn run_job(
 }
 
 /// How an item ended: the record's kind, and its bytes behind the head.
-struct Outcome {
-    kind: u8,
-    bytes: Vec<u8>,
-    handles: Handles,
+pub(crate) struct Outcome {
+    pub(crate) kind: u8,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) handles: Handles,
 }
 
 /// What stands before a result's bytes: its encoding, when the item was started, for how long it ran.
@@ -146,7 +155,7 @@ pub(crate) struct Head {
 }
 
 /// How many bytes that are.
-const HEAD: usize = 17;
+pub(crate) const HEAD: usize = 17;
 
 impl Head {
     /// The head of a result and what follows it; `None` when it is too short.
@@ -160,7 +169,7 @@ impl Head {
 }
 
 impl Outcome {
-    fn new(kind: u8, encoding: Encoding, bytes: &[u8], handles: Handles) -> Outcome {
+    pub(crate) fn new(kind: u8, encoding: Encoding, bytes: &[u8], handles: Handles) -> Outcome {
         let mut out = Vec::with_capacity(HEAD + bytes.len());
         out.push(encoding.0);
         out.extend([0; HEAD - 1]);
@@ -169,12 +178,12 @@ impl Outcome {
     }
 
     /// Fills in the head's times.
-    fn stamp(&mut self, started: u64, ended: u64) {
+    pub(crate) fn stamp(&mut self, started: u64, ended: u64) {
         self.bytes[1..9].copy_from_slice(&started.to_ne_bytes());
         self.bytes[9..HEAD].copy_from_slice(&ended.saturating_sub(started).to_ne_bytes());
     }
 
-    fn text(kind: u8, text: &str) -> Outcome {
+    pub(crate) fn text(kind: u8, text: &str) -> Outcome {
         Outcome::new(kind, Encoding::TEXT, text.as_bytes(), Handles::default())
     }
 }
@@ -226,17 +235,25 @@ fn call_caught(
 ) -> Result<Result<Reply, CallError>, Panic> {
     LAST_PANIC.set(None);
     let result = panic::catch_unwind(AssertUnwindSafe(|| call.call(encoding, Cow::Borrowed(bytes), handles)));
-    result.map_err(|payload| {
-        let text = text_of(&*payload);
-        // A payload whose own drop panics must not end the worker.
-        std::mem::forget(payload);
-        // Nothing was noted of a panic that was only carried on (`resume_unwind`).
-        let unnoted = || Panic::new(text, "unknown".into(), String::new());
-        LAST_PANIC.take().unwrap_or_else(unnoted)
-    })
+    result.map_err(panic_of)
 }
 
-fn panicked(panic: &Panic) -> Outcome {
+/// No panic is noted from now on but the next.
+pub(crate) fn forget_panic() {
+    LAST_PANIC.set(None);
+}
+
+/// What was noted of the panic with this payload.
+pub(crate) fn panic_of(payload: Box<dyn Any + Send>) -> Panic {
+    let text = text_of(&*payload);
+    // A payload whose own drop panics must not end the worker.
+    std::mem::forget(payload);
+    // Nothing was noted of a panic that was only carried on (`resume_unwind`).
+    let unnoted = || Panic::new(text, "unknown".into(), String::new());
+    LAST_PANIC.take().unwrap_or_else(unnoted)
+}
+
+pub(crate) fn panicked(panic: &Panic) -> Outcome {
     let mut scratch = Vec::new();
     match wire::encode(panic, &mut scratch) {
         Ok(message) => Outcome::new(kind::PANICKED, message.encoding, message.bytes, Handles::default()),

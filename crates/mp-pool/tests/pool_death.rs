@@ -1,7 +1,7 @@
 //! What a pool does when its workers die: each task ends exactly once, and rightly.
 
 use mp_core::step::{self, Action};
-use mp_pool::{Cause, Pool, TaskError};
+use mp_pool::{Cause, Pool, Retry, TaskError, attempt};
 use mp_shm::Array;
 use mp_test::{Role, guarded_with_orphans};
 use rustix::process::{Pid, Signal, getpid, kill_process};
@@ -161,6 +161,92 @@ fn a_kill_at_each_step_of_a_task_has_the_documented_end() {
                 assert_ne!(result.unwrap(), armed, "step {number}");
             }
         }
+    });
+}
+
+/// Item 5 arms step `number` while it runs: the steps behind it are its own, the claim is the next item's.
+fn square_and_arm(args: (u32, u32)) -> u64 {
+    let (item, number) = args;
+    if item == 5 && attempt() == 0 {
+        step::arm("pool.pack", number, Action::Kill, 0);
+    }
+    u64::from(item) * u64::from(item)
+}
+
+#[test]
+fn a_kill_at_each_step_of_a_pack_costs_at_most_the_item_that_ran() {
+    let test = "a_kill_at_each_step_of_a_pack_costs_at_most_the_item_that_ran";
+    if !mp_test::steps_or_say(step::enabled(), test) {
+        return;
+    }
+    guarded(|| {
+        let ("pool.pack", steps) = ("pool.pack", 1..=5) else { unreachable!() };
+        for number in steps {
+            let pool = Pool::new(1).unwrap();
+            let items = || (0..40).map(|item| (item, number));
+            let results = pool.task(square_and_arm).chunk_size(40).try_map(items());
+            // Armed while item 5 runs: the next claim is item 6's, its own result is the next to be noted.
+            let lost = match number {
+                1 => Some(6),
+                2 => Some(5),
+                _ => None,
+            };
+            for (item, result) in (0_u64..).zip(results) {
+                match result {
+                    Ok(value) => {
+                        assert_eq!((value, Some(item) != lost), (item * item, true), "step {number}")
+                    }
+                    Err(error) => {
+                        assert_eq!(Some(item), lost, "step {number}: {error}");
+                        assert!(matches!(error, TaskError::WorkerDied { .. }), "step {number}: {error}");
+                    }
+                }
+            }
+            let retried = pool.task(square_and_arm).chunk_size(40).retry(Retry::times(1)).map(items());
+            assert_eq!(retried.unwrap(), (0..40).map(|item| item * item).collect::<Vec<u64>>());
+        }
+    });
+}
+
+#[test]
+fn an_item_that_dies_or_panics_in_a_pack_fails_alone() {
+    fn fickle(item: u64) -> u64 {
+        match item {
+            700 => panic!("no"),
+            1300 => exit(9),
+            _ => {}
+        }
+        item + 1
+    }
+    fn text(item: String) -> String {
+        if item == "77" {
+            exit(3);
+        }
+        // Some do not fit where results are gathered.
+        item.repeat(if item == "50" { 20_000 } else { 1 })
+    }
+    guarded(|| {
+        let pool = Pool::new(2).unwrap();
+        for (item, result) in (0_u64..).zip(pool.try_map(fickle, 0..20_000_u64)) {
+            match (item, result) {
+                (700, Err(TaskError::Panicked(_))) => {}
+                (1300, Err(TaskError::WorkerDied { cause: Cause::Exit(9), .. })) => {}
+                (_, Ok(value)) => assert_eq!(value, item + 1),
+                (_, other) => panic!("{item}: {other:?}"),
+            }
+        }
+        for (item, result) in (0_u64..).zip(pool.try_map(text, (0..3000).map(|item| item.to_string()))) {
+            match (item, result) {
+                (77, Err(TaskError::WorkerDied { cause: Cause::Exit(3), .. })) => {}
+                (50, Ok(value)) => assert_eq!(value.len(), 40_000),
+                (_, Ok(value)) => assert_eq!(value, item.to_string()),
+                (_, other) => panic!("{item}: {other:?}"),
+            }
+        }
+        assert!(pool.map(fickle, 0..20_000_u64).is_err());
+        assert_eq!(pool.map(fickle, 2000..60_000_u64).unwrap(), (2001..60_001).collect::<Vec<u64>>());
+        let units: Vec<()> = pool.map(drop::<u64>, 0..10_000_u64).unwrap();
+        assert_eq!(units.len(), 10_000);
     });
 }
 

@@ -195,7 +195,7 @@ struct Readme;
 /// What pools of processes build on. No part of the public interface.
 #[doc(hidden)]
 pub mod routine {
-    pub use crate::task::{Call, CallError, Reply, Routine, UnknownRoutine};
+    pub use crate::task::{Call, CallError, Drive, DrivenRoutine, Driver, Reply, Routine, UnknownRoutine};
 }
 
 /// Where a process was when it crashed, for pools of processes: `watch` and `WORDS` are no part of the public interface.

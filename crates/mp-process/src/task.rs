@@ -11,6 +11,7 @@ use mp_core::{DecodeError, EncodeError, Encoding, wire};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::borrow::Cow;
 use std::fmt;
+use std::marker::PhantomData;
 use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
 
@@ -107,7 +108,11 @@ where
 
 impl Reply {
     /// The encoded `result`.
-    pub(crate) fn of<R: Serialize + 'static>(result: &R) -> Result<Reply, EncodeError> {
+    ///
+    /// # Errors
+    ///
+    /// As for any value that is encoded.
+    pub fn of<R: Serialize + 'static>(result: &R) -> Result<Reply, EncodeError> {
         let mut scratch = Vec::new();
         let message = wire::encode(result, &mut scratch)?;
         let (encoding, handles, length) = (message.encoding, message.handles, message.bytes.len());
@@ -207,5 +212,104 @@ impl Call {
         let mut scratch = Vec::new();
         let none = wire::encode(&(), &mut scratch).map_err(CallError::Result)?;
         self.call(none.encoding, Cow::Borrowed(none.bytes), Vec::new())
+    }
+}
+
+/// What calls a function again and again over something of its own: its loop is compiled anew for each function.
+pub trait Driver: 'static {
+    /// What it works on.
+    type Context<'a>;
+
+    /// Calls `function` with whatever `context` has for it.
+    fn drive<F, Args>(function: F, context: &mut Self::Context<'_>)
+    where
+        F: Task<Args>,
+        Args: DeserializeOwned + 'static,
+        F::Output: Serialize + 'static;
+}
+
+type Engine<D> = fn(&mut <D as Driver>::Context<'_>);
+
+fn engine<D, F, Args>(context: &mut D::Context<'_>)
+where
+    D: Driver,
+    F: Task<Args>,
+    Args: DeserializeOwned + 'static,
+    F::Output: Serialize + 'static,
+{
+    // SAFETY: as in `trampoline`: `F` has no size and is `Copy`, and `DrivenRoutine::of` held a value of it.
+    let function = unsafe { NonNull::<F>::dangling().read() };
+    D::drive(function, context);
+}
+
+/// As [`Routine`], for a function in the loop of driver `D`. Its bytes are no [`Routine`]'s.
+#[derive(Serialize, Deserialize)]
+#[serde(bound = "")]
+pub struct DrivenRoutine<D> {
+    mark: u64,
+    routine: Routine,
+    driver: PhantomData<fn(D)>,
+}
+
+/// What the bytes of a driven routine begin with.
+const DRIVEN: u64 = 0x6472_6976_656e_2e31;
+
+impl<D> fmt::Debug for DrivenRoutine<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("DrivenRoutine").field(&self.routine).finish()
+    }
+}
+
+impl<D: Driver> DrivenRoutine<D> {
+    /// As [`Routine::of`].
+    #[must_use]
+    pub fn of<F, Args>(_function: F) -> Option<DrivenRoutine<D>>
+    where
+        F: Task<Args>,
+        Args: DeserializeOwned + 'static,
+        F::Output: Serialize + 'static,
+    {
+        const { assert!(size_of::<F>() == 0, "a function that captures something does not travel") }
+        let call: Engine<D> = engine::<D, F, Args>;
+        let (image, offset) = images::locate(call as usize)?;
+        Some(DrivenRoutine { mark: DRIVEN, routine: Routine { image, offset }, driver: PhantomData })
+    }
+
+    /// As [`Routine::resolve`].
+    ///
+    /// # Errors
+    ///
+    /// When its image is not loaded here.
+    pub fn resolve(&self) -> Result<Drive<D>, UnknownRoutine> {
+        let image = Some(&self.routine.image).filter(|_| self.mark == DRIVEN);
+        let address = image.and_then(|image| images::address(image, self.routine.offset));
+        let address = std::ptr::with_exposed_provenance::<()>(address.ok_or(UnknownRoutine)?);
+        // SAFETY: as in `Routine::resolve`; the mark tells that what named the routine was an `Engine`, and the program names
+        // driven routines of one driver only as that driver's.
+        Ok(Drive(unsafe { std::mem::transmute::<*const (), Engine<D>>(address) }))
+    }
+}
+
+/// A driven function found in this process.
+pub struct Drive<D: Driver>(Engine<D>);
+
+impl<D: Driver> Drive<D> {
+    /// Runs the driver's loop with the function.
+    pub fn run(&self, context: &mut D::Context<'_>) {
+        (self.0)(context);
+    }
+}
+
+impl<D: Driver> Clone for Drive<D> {
+    fn clone(&self) -> Drive<D> {
+        *self
+    }
+}
+
+impl<D: Driver> Copy for Drive<D> {}
+
+impl<D: Driver> fmt::Debug for Drive<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Drive")
     }
 }
