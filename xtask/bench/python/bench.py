@@ -205,6 +205,57 @@ def stream(send, recv, size=64):
     return run
 
 
+def send_as_told(queue, go):
+    die_with_parent()
+    pin(1)
+    while count := go.get():
+        send_many(queue, count)
+
+
+def send_many(queue, count):
+    plain = PLAIN + b"Z" * 63
+    for _ in range(count - 1):
+        queue.put(plain)
+    queue.put(ANSWER + b"Z" * 63)
+
+
+def take_all(queue, taken, side):
+    die_with_parent()
+    pin(side)
+    while True:
+        mark = queue.get()[:1]
+        if mark != PLAIN:
+            taken.put(mark)
+        if mark == STOP:
+            return
+
+
+def two_to_two():
+    context = mp.get_context("fork")
+    queue, go, taken = context.Queue(1024), context.Queue(), context.Queue()
+    others = [context.Process(target=send_as_told, args=(queue, go), daemon=True)]
+    others += [context.Process(target=take_all, args=(queue, taken, side), daemon=True) for side in (0, 1)]
+    for process in others:
+        process.start()
+
+    def run(n):
+        half = max(n // 2, 1)
+        go.put(half)
+        send_many(queue, max(n - half, 1))
+        taken.get()
+        taken.get()
+
+    def end():
+        go.put(0)
+        for _ in range(2):
+            queue.put(STOP)
+            taken.get()
+        for process in others:
+            process.join()
+
+    return run, end
+
+
 def lock():
     one = mp.get_context("fork").Lock()
 
@@ -257,6 +308,7 @@ WHAT = {
     "round-trip-pipe": lambda: linked("pipe", round_trip),
     "round-trip-queue": lambda: linked("queue", round_trip),
     "stream-pipe": lambda: linked("pipe", stream),
+    "stream-2x2": two_to_two,
     "stream-queue": lambda: linked("queue", stream),
     "lock": lock,
     "fetch-add": fetch_add,

@@ -10,6 +10,8 @@
 //! | [`ours`], [`peers`], [`limit`] | the contestants, one file each |
 //! | [`meter`], [`cpu`] | how a contestant is measured |
 //! | [`link`], [`lane`] | round trip and stream over anything that carries messages, of a fixed size or of any |
+//! | [`link`] | round trip and stream over anything that carries messages |
+//! | [`many`] | two that send and two that take, through one channel |
 //! | [`arena`], [`fight`] | a page that two sides share, and two that want the same lock |
 //! | [`crowd`], [`waiting`] | many pairs on few cores; one side that waits for a second |
 //! | [`work`] | what the tasks of the pools do |
@@ -27,6 +29,7 @@ mod fight;
 mod lane;
 mod limit;
 mod link;
+mod many;
 mod measure;
 mod meter;
 mod ours;

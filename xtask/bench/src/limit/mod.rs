@@ -5,6 +5,7 @@ pub(crate) mod bytes;
 pub(crate) mod futex;
 pub(crate) mod large;
 pub(crate) mod links;
+pub(crate) mod many;
 pub(crate) mod memory;
 pub(crate) mod mutex;
 pub(crate) mod pool;

@@ -69,7 +69,7 @@ pub(crate) fn shared(len: usize) -> io::Result<MmapMut> {
 /// # Safety
 ///
 /// `mutex` is memory for one, which no thread uses yet.
-unsafe fn init(mutex: *mut libc::pthread_mutex_t) -> io::Result<()> {
+pub(super) unsafe fn init(mutex: *mut libc::pthread_mutex_t) -> io::Result<()> {
     let mut attributes = MaybeUninit::<libc::pthread_mutexattr_t>::uninit();
     let attributes = attributes.as_mut_ptr();
     // SAFETY: memory for attributes.
@@ -82,6 +82,6 @@ unsafe fn init(mutex: *mut libc::pthread_mutex_t) -> io::Result<()> {
     succeeded(unsafe { libc::pthread_mutex_init(mutex, attributes) })
 }
 
-fn succeeded(code: libc::c_int) -> io::Result<()> {
+pub(super) fn succeeded(code: libc::c_int) -> io::Result<()> {
     if code == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(code)) }
 }

@@ -4,6 +4,7 @@ pub(crate) mod hand_over;
 pub(crate) mod lane;
 pub(crate) mod large;
 pub(crate) mod lock;
+pub(crate) mod many;
 pub(crate) mod memory;
 pub(crate) mod pipe;
 pub(crate) mod pool;

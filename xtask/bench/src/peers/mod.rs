@@ -3,6 +3,7 @@
 pub(crate) mod iceoryx2;
 pub(crate) mod ipc_channel;
 pub(crate) mod kernel;
+pub(crate) mod many;
 pub(crate) mod procspawn;
 pub(crate) mod python;
 pub(crate) mod raw_sync;

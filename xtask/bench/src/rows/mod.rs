@@ -20,6 +20,8 @@ mod sizes;
 mod start;
 mod start_beside_much;
 mod stream;
+mod stream_large;
+mod stream_many;
 mod stream_typed;
 mod waiting;
 mod waiting_one_core;
@@ -86,4 +88,5 @@ pub(crate) static ROWS: &[Row] = &[
     pool_start::ROW,
     pool_chunks::ROW,
     pool_busy::ROW,
+    stream_many::ROW,
 ];
