@@ -20,7 +20,6 @@ mod sizes;
 mod start;
 mod start_beside_much;
 mod stream;
-mod stream_large;
 mod stream_many;
 mod stream_typed;
 mod waiting;
