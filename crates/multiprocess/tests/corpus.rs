@@ -33,13 +33,47 @@ fn replay(name: &str, target: fn(&[u8])) {
     });
 }
 
-macro_rules! targets {
-    ($($name:ident),* $(,)?) => {
-        $(#[test]
-        fn $name() {
-            replay(stringify!($name), targets::$name::run);
-        })*
-    };
+#[test]
+fn ring() {
+    replay("ring", targets::ring::run);
 }
 
-targets! { ring, pipe, queue, joinable, decode, segments, named, frame, handshake }
+#[test]
+fn pipe() {
+    replay("pipe", targets::pipe::run);
+}
+
+#[test]
+fn queue() {
+    replay("queue", targets::queue::run);
+}
+
+#[test]
+fn joinable() {
+    replay("joinable", targets::joinable::run);
+}
+
+#[test]
+fn decode() {
+    replay("decode", targets::decode::run);
+}
+
+#[test]
+fn segments() {
+    replay("segments", targets::segments::run);
+}
+
+#[test]
+fn named() {
+    replay("named", targets::named::run);
+}
+
+#[test]
+fn frame() {
+    replay("frame", targets::frame::run);
+}
+
+#[test]
+fn handshake() {
+    replay("handshake", targets::handshake::run);
+}
