@@ -24,7 +24,7 @@ impl Encoding {
     pub const BYTES: Encoding = Encoding(2);
     /// The bytes of a `String`.
     pub const TEXT: Encoding = Encoding(3);
-    /// The bytes of one [plain](crate::plain) number. Only for values in a pack; alone they are postcard's.
+    /// The bytes of one [`plain`] number. Only for values in a pack; alone they are postcard's.
     pub const PLAIN: Encoding = Encoding(4);
 
     /// The encoding that values of type `T` have.

@@ -329,22 +329,21 @@ impl Crash {
         self.mark
     }
 
-    /// The calls on the stack, the one that failed first; at most 64.
+    /// The calls on the stack, the one that failed first; at most 64, and those that were inlined into them.
     #[must_use]
     pub fn frames(&self) -> Vec<Frame> {
         let here = images_here();
-        let frame = |(at, image): &(u64, Option<usize>)| {
+        let frames = |(at, image): &(u64, Option<usize>)| {
             let image = image.and_then(|image| self.images.get(image)).cloned();
             let base = image.as_ref().and_then(|image| here.get(image.as_str()));
-            let mut found = Frame { offset: *at, image, function: None, file: None, line: None };
-            if let Some(address) =
-                base.and_then(|base| base.checked_add(*at)).and_then(|at| usize::try_from(at).ok())
-            {
-                found.resolve(address);
+            let address = base.and_then(|base| base.checked_add(*at));
+            let bare = Frame { offset: *at, image, function: None, file: None, line: None };
+            match address.and_then(|address| usize::try_from(address).ok()) {
+                Some(address) => bare.resolved(address),
+                None => vec![bare],
             }
-            found
         };
-        self.frames.iter().map(frame).collect()
+        self.frames.iter().flat_map(frames).collect()
     }
 }
 
@@ -356,7 +355,7 @@ pub struct Frame {
     pub image: Option<String>,
     /// Where in it, from the beginning of its first mapping; without an image, the address in the process that died.
     pub offset: u64,
-    /// The function, if its name is known here. Of several that were inlined into each other, the innermost.
+    /// The function, if its name is known here. One that was inlined into another has a frame of its own, at the same offset.
     pub function: Option<String>,
     /// The file of its source.
     pub file: Option<String>,
@@ -365,16 +364,20 @@ pub struct Frame {
 }
 
 impl Frame {
-    fn resolve(&mut self, address: usize) {
+    /// With what is known of `address`: a frame for each function that was inlined there, the innermost first.
+    fn resolved(self, address: usize) -> Vec<Frame> {
+        let mut found = Vec::new();
         // One is subtracted there, for addresses of returns; ours is inside of the instruction already.
         backtrace::resolve((address + 1) as *mut std::ffi::c_void, |symbol| {
-            if self.function.is_none() {
+            found.push(Frame {
                 // Without the hash at its end.
-                self.function = symbol.name().map(|name| format!("{name:#}"));
-                self.file = symbol.filename().map(|file| file.display().to_string());
-                self.line = symbol.lineno();
-            }
+                function: symbol.name().map(|name| format!("{name:#}")),
+                file: symbol.filename().map(|file| file.display().to_string()),
+                line: symbol.lineno(),
+                ..self.clone()
+            });
         });
+        if found.is_empty() { vec![self] } else { found }
     }
 }
 
