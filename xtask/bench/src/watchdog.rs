@@ -15,6 +15,7 @@ use crate::args::Plan;
 use crate::contestant::{Contestant, Failure};
 use crate::cores;
 use crate::measure::Said;
+use crate::peers;
 use crate::rows::Row;
 
 /// How one sample ended.
@@ -46,6 +47,7 @@ pub(crate) fn sample(row: &Row, contestant: &Contestant, plan: &Plan) -> Result<
     // Not waited for yet, so the number is still its own. An empty group is no error here.
     let _ = kill_process_group(pid, Signal::KILL);
     let status = child.wait()?;
+    peers::iceoryx2::remove_names(child.id())?;
     let (said, complaint) = output(&mut child)?;
     if !in_time {
         return Ok(Ended::Hung(limit));

@@ -1,10 +1,11 @@
 //! iceoryx2: publish and subscribe over shared memory. Nobody sleeps here: a side that has nothing polls, which is its fastest.
 
 use std::fmt::Debug;
-use std::fs::File;
+use std::fs::{self, File};
 use std::hint::spin_loop;
 use std::io;
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 
 use iceoryx2::port::publisher::Publisher;
 use iceoryx2::port::subscriber::Subscriber;
@@ -27,10 +28,45 @@ fn failed(error: impl Debug) -> Failure {
     format!("iceoryx2: {error:?}").into()
 }
 
+/// What the names of a sample begin with, in `/dev/shm` and below [`root`]: nobody else's do.
+fn prefix(pid: u32) -> String {
+    format!("mp-bench-{pid}-")
+}
+
+/// Where a sample keeps its files.
+fn root(pid: u32) -> PathBuf {
+    std::env::temp_dir().join(format!("mp-bench-{pid}"))
+}
+
+/// Names of its own for each sample, so that they can be removed: iceoryx2 leaves a page and a directory behind.
+fn config(pid: u32) -> Result<Config, Failure> {
+    let mut config = Config::default();
+    config.global.prefix = FileName::new(prefix(pid).as_bytes()).map_err(failed)?;
+    let root = root(pid);
+    let root = root.to_str().ok_or("a temporary directory whose name is no text")?;
+    config.global.set_root_path(&Path::new(root.as_bytes()).map_err(failed)?);
+    Ok(config)
+}
+
+/// Removes what the sample in process `pid`, which has ended with all that it started, has left.
+pub(crate) fn remove_names(pid: u32) -> io::Result<()> {
+    let prefix = prefix(pid);
+    for entry in fs::read_dir("/dev/shm")? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(&prefix) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    match fs::remove_dir_all(root(pid)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 impl Ends {
     /// Side 0 or 1 of what is named after a process; no more than 16 MiB of messages at a time.
     fn new(pid: u32, side: usize, size: usize) -> Result<Self, Failure> {
-        let node = NodeBuilder::new().create::<ipc::Service>().map_err(failed)?;
+        let node = NodeBuilder::new().config(&config(pid)?).create::<ipc::Service>().map_err(failed)?;
         let room = ((16 << 20) / size).clamp(2, 1024);
         let service = |way: usize| {
             let name = ServiceName::new(&format!("bench-{pid}-{way}")).map_err(failed)?;
