@@ -4,6 +4,7 @@ use crate::error::TaskError;
 use crate::inbox::Shared;
 use crate::job::{AtomicWish, Raw, Sink, Wish};
 use crate::pack::{Piece, Pieces};
+use crate::wakers;
 use mp_core::{Deadline, wire};
 use serde::de::DeserializeOwned;
 use std::borrow::Cow;
@@ -93,7 +94,7 @@ impl Slot {
             self.settled.notify_all();
         }
         if let State::Awaited(waker) = before {
-            waker.wake();
+            wakers::wake(waker);
         }
     }
 

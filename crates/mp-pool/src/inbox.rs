@@ -7,10 +7,12 @@ use crate::owner::Owner;
 use crate::room::Rooms;
 use crate::seat::Seat;
 use crate::stats::Stats;
+use crate::wakers::{self, Kept};
 use crate::worker;
 use mp_process::SpawnError;
 use rustix::event::{EventfdFlags, eventfd};
 use std::collections::VecDeque;
+use std::ops::{Deref, DerefMut};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -60,7 +62,7 @@ pub(crate) struct Shared {
     /// Something is in the inbox.
     pub(crate) full: AtomicBool,
     /// All other state. Who holds the lock is the owner: its thread, or a caller for a moment. `None` once the pool has shut down.
-    pub(crate) owner: Mutex<Option<Owner>>,
+    owner: Mutex<Option<Owner>>,
     /// Results that were errors and that nobody read.
     unread: AtomicU64,
     observer: Mutex<Option<Observer>>,
@@ -94,8 +96,8 @@ impl Shared {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn owner(&self) -> MutexGuard<'_, Option<Owner>> {
-        self.owner.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn owner(&self) -> Owned<'_> {
+        Owned::new(self.owner.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Changes the inbox and wakes the owner if it sleeps.
@@ -169,10 +171,10 @@ impl Shared {
         }
     }
 
-    fn try_owner(&self) -> Option<MutexGuard<'_, Option<Owner>>> {
+    fn try_owner(&self) -> Option<Owned<'_>> {
         match self.owner.try_lock() {
-            Ok(owner) => Some(owner),
-            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Ok(owner) => Some(Owned::new(owner)),
+            Err(TryLockError::Poisoned(poisoned)) => Some(Owned::new(poisoned.into_inner())),
             Err(TryLockError::WouldBlock) => None,
         }
     }
@@ -222,6 +224,33 @@ impl Shared {
 
     pub(crate) fn unread_errors(&self) -> u64 {
         self.unread.load(Relaxed)
+    }
+}
+
+/// The lock on the state, held. Who was to be woken meanwhile is woken when it has been given back.
+pub(crate) struct Owned<'a> {
+    guard: MutexGuard<'a, Option<Owner>>,
+    // Behind the guard: fields are dropped in this order.
+    _wakers: Kept,
+}
+
+impl<'a> Owned<'a> {
+    fn new(guard: MutexGuard<'a, Option<Owner>>) -> Owned<'a> {
+        Owned { guard, _wakers: wakers::keep() }
+    }
+}
+
+impl Deref for Owned<'_> {
+    type Target = Option<Owner>;
+
+    fn deref(&self) -> &Option<Owner> {
+        &self.guard
+    }
+}
+
+impl DerefMut for Owned<'_> {
+    fn deref_mut(&mut self) -> &mut Option<Owner> {
+        &mut self.guard
     }
 }
 

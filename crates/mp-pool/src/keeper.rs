@@ -7,6 +7,7 @@ use crate::output::Stream;
 use crate::owner::Owner;
 use crate::posts::Leaver;
 use crate::seat::Seat;
+use crate::wakers;
 use mp_core::park;
 use rustix::event::{PollFd, PollFlags};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -72,6 +73,10 @@ pub(crate) fn run(shared: &Arc<Shared>, interrupts: Option<Interrupts>) {
         let mut lock = shared.owner();
         let Some(owner) = lock.as_mut() else { break };
         work(owner);
+        if wakers::pending() {
+            // They are woken where the lock is given back, here.
+            continue;
+        }
         if owner.is_done() {
             let owner = lock.take();
             drop(lock);
@@ -99,7 +104,11 @@ pub(crate) fn run(shared: &Arc<Shared>, interrupts: Option<Interrupts>) {
 fn work(owner: &mut Owner) {
     owner.unannounce();
     for _ in 0..BUSY_TURNS {
-        if owner.is_done() || !(owner.turn() || owner.spin()) {
+        if owner.is_done() {
+            return;
+        }
+        let came = owner.turn();
+        if wakers::pending() || !(came || owner.spin()) {
             return;
         }
     }

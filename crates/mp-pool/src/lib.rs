@@ -88,7 +88,8 @@
 //! - **A task that waits** takes at most 700 bytes here beside its arguments, the handle of its result included, and no descriptor.
 //! - **Ctrl-C at a terminal** goes to all processes of the program. Workers live on; this process ends, and they with it, unless it handles
 //!   the signal or the pool [does](Builder::ctrl_c).
-//! - **A waker must not block**: futures are woken by whoever is the pool's owner at that moment.
+//! - **A waker must not block**: it runs in whoever settles the result, and others' results wait meanwhile. It may use the pool, drop it, or
+//!   panic.
 //! - **Results wait in this process** until they are asked for: for very many use [`imap_unordered`](Pool::imap_unordered).
 //! - **A `Vec<u8>` among several arguments** is encoded byte by byte; large ones are faster as text, as shared memory, or in a file.
 //! - **Standard error** of a worker is a pipe to this process, which passes it on and keeps the end for the report; it is no terminal there.
@@ -144,6 +145,7 @@ mod stats;
 mod task;
 mod terms;
 mod trace;
+mod wakers;
 mod worker;
 
 pub use async_result::AsyncResult;

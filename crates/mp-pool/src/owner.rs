@@ -36,6 +36,7 @@ use crate::posts::{Leaver, Post, Staff};
 use crate::queue::Queue;
 use crate::seat::{News, Recipe, Refused, Seat};
 use crate::stats::Stats;
+use crate::wakers;
 use mp_core::park::Spin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
@@ -132,7 +133,11 @@ impl Owner {
         self.unannounce();
         let mut turns = 0;
         while !done() && turns < ASSIST_TURNS {
-            if self.turn() {
+            let came = self.turn();
+            if wakers::pending() {
+                break;
+            }
+            if came {
                 turns += 1;
                 continue;
             }

@@ -383,6 +383,10 @@ impl Pool {
 
     fn finish(&mut self) {
         if let Some(keeper) = self.keeper.take() {
+            // A pool that is dropped by a waker, in the keeper itself, ends behind it.
+            if keeper.thread().id() == thread::current().id() {
+                return;
+            }
             // It does not panic; if it did, the panic was printed.
             let _ = keeper.join();
         }

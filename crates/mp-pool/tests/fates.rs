@@ -4,8 +4,10 @@ use mp_pool::{Cause, Pool, RemoteError, Retry, TaskError};
 use mp_shm::Value;
 use mp_test::until;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::SeqCst;
 use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -362,6 +364,33 @@ fn a_result_is_a_future_that_needs_no_runtime() {
         let squares = block_on(pool.map_async(square, 0..10)).unwrap();
         assert_eq!(squares[9], 81);
         assert!(block_on(pool.apply_async(panic_always, ())).is_err());
+    });
+}
+
+/// Looks at the pool, drops it, and panics.
+struct Ruthless(Mutex<Option<Pool>>, AtomicU64);
+
+impl Wake for Ruthless {
+    fn wake(self: Arc<Self>) {
+        let pool = self.0.lock().expect("no panic before").take();
+        self.1.store(pool.as_ref().map_or(0, |pool| pool.stats().succeeded + 1), SeqCst);
+        drop(pool);
+        panic!("a waker");
+    }
+}
+
+#[test]
+fn a_waker_may_use_the_pool_drop_it_and_panic() {
+    guarded(|| {
+        let (pool, flag, first) = busy_pool();
+        let waker = Arc::new(Ruthless(Mutex::new(None), AtomicU64::new(0)));
+        let mut future = Box::pin(first);
+        let as_waker = Waker::from(Arc::clone(&waker));
+        assert!(future.as_mut().poll(&mut Context::from_waker(&as_waker)).is_pending());
+        *waker.0.lock().unwrap() = Some(pool);
+        flag.set(2);
+        until("it is woken", || waker.1.load(SeqCst) > 0);
+        assert!(matches!(future.as_mut().poll(&mut Context::from_waker(Waker::noop())), Poll::Ready(Ok(_))));
     });
 }
 
