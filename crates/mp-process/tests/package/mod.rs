@@ -7,6 +7,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 const CRATE: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -87,13 +88,16 @@ impl Package {
     }
 }
 
-/// Written in one step, so that tests in other processes never see half of it; untouched when it is there already.
+/// Written in one step, so that tests in other processes and threads never see half of it; untouched when it is there already.
 fn put(path: &Path, bytes: &[u8]) {
+    // Tests may be threads of one process: each has a draft of its own.
+    static DRAFTS: AtomicUsize = AtomicUsize::new(0);
     if fs::read(path).is_ok_and(|found| found == bytes) {
         return;
     }
     fs::create_dir_all(path.parent().unwrap()).unwrap();
-    let draft = path.with_extension(format!("{}.draft", std::process::id()));
+    let draft = DRAFTS.fetch_add(1, Ordering::Relaxed);
+    let draft = path.with_extension(format!("{}-{draft}.draft", std::process::id()));
     fs::write(&draft, bytes).unwrap();
     fs::rename(draft, path).unwrap();
 }
