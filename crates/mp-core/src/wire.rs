@@ -75,6 +75,15 @@ pub struct DecodeError {
     reason: String,
 }
 
+impl DecodeError {
+    /// A value of type `T` cannot be decoded, for a reason that whoever decodes has found.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn of<T>(reason: String) -> DecodeError {
+        DecodeError { type_name: type_name::<T>(), reason }
+    }
+}
+
 impl fmt::Display for DecodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "a message cannot be decoded as `{}`: {}", self.type_name, self.reason)

@@ -5,11 +5,12 @@ use crate::inbox::Shared;
 use crate::job::{AtomicWish, Raw, Sink, Wish};
 use crate::pack::{Piece, Pieces};
 use crate::wakers;
-use mp_core::{Deadline, wire};
+use mp_core::{Deadline, DecodeError, wire};
 use serde::de::DeserializeOwned;
 use std::borrow::Cow;
 use std::fmt;
 use std::future::Future;
+use std::panic::{self, AssertUnwindSafe};
 use std::pin::Pin;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU32};
@@ -167,6 +168,16 @@ impl Sink for Slot {
 pub(crate) fn decode<R: DeserializeOwned + 'static>(result: Result<Raw, TaskError>) -> Result<R, TaskError> {
     let Raw { encoding, bytes, handles } = result?;
     wire::decode(encoding, Cow::Owned(bytes), handles).map_err(TaskError::Undecodable)
+}
+
+/// As users' code in the pool's own threads is run: a panic of the `Deserialize` is a result that cannot be decoded.
+pub(crate) fn caught<R: 'static>(decode: impl FnOnce() -> Result<R, TaskError>) -> Result<R, TaskError> {
+    panic::catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|payload| {
+        let text = crate::worker::text_of(&*payload);
+        // A payload whose own drop panics is nobody's.
+        std::mem::forget(payload);
+        Err(TaskError::Undecodable(DecodeError::of::<R>(format!("its `Deserialize` panicked: {text}"))))
+    })
 }
 
 fn decode_one<R: DeserializeOwned + 'static>(payload: Payload) -> Result<R, TaskError> {

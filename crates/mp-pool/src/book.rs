@@ -6,6 +6,7 @@ use crate::observe::{Event, Observer};
 use crate::pack::Packed;
 use crate::stats::Stats;
 use mp_core::park;
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 /// When the worker began with an item, and for how long it ran, in nanoseconds.
@@ -26,13 +27,14 @@ pub(crate) struct By {
 pub(crate) struct Book {
     pub(crate) stats: Stats,
     observer: Option<Observer>,
-    /// Jobs of one item that are tried again, and when.
-    pub(crate) retries: Vec<(Instant, Job)>,
+    /// Jobs of one item that are tried again, by when, and in the order in which they failed.
+    retries: BTreeMap<(Instant, u64), Job>,
+    failures: u64,
 }
 
 impl Book {
     pub(crate) fn new(observer: Option<Observer>) -> Book {
-        Book { stats: Stats::default(), observer, retries: Vec::new() }
+        Book { stats: Stats::default(), observer, retries: BTreeMap::new(), failures: 0 }
     }
 
     pub(crate) fn tell(&self, event: impl FnOnce() -> Event) {
@@ -106,7 +108,9 @@ impl Book {
                 self.stats.retried += 1;
                 // It has started before, so its queue time-out is met.
                 let again = Job { start_by: job.terms.deadline, ..job.with([item]) };
-                return self.retries.push((due, again));
+                self.failures += 1;
+                self.retries.insert((due, self.failures), again);
+                return;
             }
         }
         self.stats.failed += 1;
@@ -125,26 +129,33 @@ impl Book {
 
     /// The jobs whose pause is over.
     pub(crate) fn due(&mut self, now: Instant) -> Vec<Job> {
-        let (due, later) = std::mem::take(&mut self.retries).into_iter().partition(|(at, _)| *at <= now);
-        self.retries = later;
-        let due: Vec<(Instant, Job)> = due;
-        due.into_iter().map(|(_, job)| job).collect()
+        let later = self.retries.split_off(&(now, u64::MAX));
+        std::mem::replace(&mut self.retries, later).into_values().collect()
     }
 
     /// When the next pause is over.
     pub(crate) fn next_due(&self) -> Option<Instant> {
-        self.retries.iter().map(|(at, _)| *at).min()
+        self.retries.first_key_value().map(|((at, _), _)| *at)
+    }
+
+    /// How many tasks wait for another try.
+    pub(crate) fn pausing(&self) -> usize {
+        self.retries.len()
+    }
+
+    /// All of them, which are not tried again.
+    pub(crate) fn take_retries(&mut self) -> impl Iterator<Item = Job> + use<> {
+        std::mem::take(&mut self.retries).into_values()
     }
 
     /// Jobs that nobody wants, or whose time is over, need no second try.
     pub(crate) fn drop_unwanted(&mut self, now: Instant) {
-        self.retries.retain(|(_, job)| job.wish() == Wish::Wanted);
-        let (over, wanted): (Vec<_>, Vec<_>) =
+        self.retries.retain(|_, job| job.wish() == Wish::Wanted);
+        let (over, wanted) =
             std::mem::take(&mut self.retries).into_iter().partition(|(_, job)| job.expired(now).is_some());
         self.retries = wanted;
-        for (_, job) in over {
-            self.expire(job, now);
-        }
+        let over: BTreeMap<_, Job> = over;
+        over.into_values().for_each(|job| self.expire(job, now));
     }
 
     /// `job` has not started in time.

@@ -3,9 +3,9 @@
 use crate::error::PoolError;
 use crate::pool::{Plan, Pool};
 use crate::posts::Staff;
+use crate::recipe::{Recipe, Recycle};
 use crate::retry::Retry;
 use crate::room::Most;
-use crate::seat::{Recipe, Recycle};
 use crate::terms::Terms;
 use crate::worker::Initializer;
 use mp_core::wire;

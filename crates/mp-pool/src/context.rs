@@ -1,7 +1,12 @@
 //! What a task can ask about itself, and what a worker keeps between its tasks.
+//!
+//! A task may call `fork`, and its copy may come back from the task as the worker does. It has the worker's memory, line and slate, which
+//! have one writer: so whatever comes back from users' code asks whether it is the worker itself ([`end_copies`]) before it
+//! writes there.
 
 use crate::control::Control;
 use crate::line::{CONTROL, crash_word};
+use mp_core::Identity;
 use mp_shm::{Growable, HEADER};
 use std::any::{Any, TypeId};
 use std::cell::RefCell;
@@ -13,14 +18,33 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 
 /// Set once, in a worker.
 static WORKER: OnceLock<(Growable, usize)> = OnceLock::new();
+/// Which process that is.
+static OWNER: AtomicU64 = AtomicU64::new(0);
 /// The task that runs now.
 static TASK: AtomicU64 = AtomicU64::new(0);
 static ATTEMPT: AtomicU32 = AtomicU32::new(0);
 
 /// This process is a worker from now on.
 pub(crate) fn enter(memory: Growable, worker: usize) {
+    OWNER.store(Identity::current_packed(), Relaxed);
     // A second time: a worker runs its function once.
     let _ = WORKER.set((memory, worker));
+}
+
+/// Users' code has come back: in the worker nothing happens, a copy of it made by `fork` ends here. A few loads.
+#[inline(always)]
+pub(crate) fn end_copies() {
+    if Identity::current_packed() != OWNER.load(Relaxed) {
+        end_copy();
+    }
+}
+
+#[cold]
+fn end_copy() -> ! {
+    let text = "mp-pool: a copy of a worker, made by `fork` in a task, has come back from the task and ends here; end it with `_exit`\n";
+    // Not through the standard library, whose lock a thread may have held that the copy does not have.
+    let _ = rustix::io::write(rustix::stdio::stderr(), text.as_bytes());
+    mp_process::routine::leave_without_hooks(1)
 }
 
 /// From now on a crash of this worker is written to its line. Without it a crash is one without a backtrace.

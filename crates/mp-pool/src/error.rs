@@ -45,6 +45,8 @@ pub enum Reason {
     Cancelled,
     /// It did not begin with what it was sent: stopped, or stuck.
     Stalled,
+    /// It closed its end of the line to the pool: a task that closes descriptors which it has not opened.
+    LineClosed,
 }
 
 impl fmt::Display for Reason {
@@ -54,6 +56,7 @@ impl fmt::Display for Reason {
             Reason::Deadline => "its task's deadline passed",
             Reason::Cancelled => "its task was cancelled",
             Reason::Stalled => "it did not begin with its task",
+            Reason::LineClosed => "it closed its line to the pool",
         })
     }
 }

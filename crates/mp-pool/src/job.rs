@@ -310,6 +310,8 @@ pub(crate) struct Job {
     pub(crate) born: u64,
     /// Until when it must have started.
     pub(crate) start_by: Option<Instant>,
+    /// How often a worker did not begin with it.
+    pub(crate) stalled: u8,
     /// In the order in which they run.
     pub(crate) items: Items,
 }
@@ -318,7 +320,7 @@ impl Job {
     pub(crate) fn new(function: Function, terms: Arc<Terms>, items: impl Into<Items>) -> Job {
         let start_by = terms.start_by();
         let items = items.into();
-        Job { function, terms, born: control::now(), start_by, items }
+        Job { function, terms, born: control::now(), start_by, stalled: 0, items }
     }
 
     /// All items of a job come from one call, so what holds for the first holds for all.
@@ -367,7 +369,8 @@ impl Job {
     pub(crate) fn with(&self, items: impl Into<Items>) -> Job {
         let items = items.into();
         let (function, terms) = (self.function.clone(), Arc::clone(&self.terms));
-        Job { function, terms, born: self.born, start_by: self.start_by, items }
+        let (born, start_by, stalled) = (self.born, self.start_by, self.stalled);
+        Job { function, terms, born, start_by, stalled, items }
     }
 
     /// Every item gets an error.

@@ -6,7 +6,7 @@ use crate::observe::Event;
 use crate::output::Stream;
 use crate::owner::Owner;
 use crate::posts::Leaver;
-use crate::seat::Seat;
+use crate::seat::{STALLED, Seat};
 use crate::wakers;
 use mp_core::park;
 use rustix::event::{PollFd, PollFlags};
@@ -24,6 +24,9 @@ const BUSY_TURNS: u32 = 32;
 enum Polled {
     /// The bell, a line, this process's own output: woken is all there is to it.
     Wake,
+    /// A worker's line; what is told of it is `Wake` or `HungUp`.
+    Line(u32),
+    HungUp(u32),
     /// Ctrl-C was pressed.
     Interrupt,
     Death(u32),
@@ -49,9 +52,15 @@ impl Watched {
         if park::poll_once(&mut polled, timeout).is_err() {
             thread::yield_now(); // no memory for a poll; the next turn tries again
         }
-        let ready = polled[1..].iter().map(|fd| !fd.revents().is_empty());
-        let what = self.0.iter().map(|(what, ..)| *what);
-        what.zip(ready).filter(|(_, ready)| *ready).map(|(what, _)| what).collect()
+        let ready = self.0.iter().zip(&polled[1..]).filter(|(_, fd)| !fd.revents().is_empty());
+        let what = ready.map(|((what, ..), fd)| match *what {
+            Polled::Line(pid) if fd.revents().intersects(PollFlags::HUP | PollFlags::ERR) => {
+                Polled::HungUp(pid)
+            }
+            Polled::Line(_) => Polled::Wake,
+            what => what,
+        });
+        what.collect()
     }
 }
 
@@ -119,11 +128,13 @@ impl Owner {
     fn settle_down(&mut self, interrupts: Option<&Arc<Interrupts>>) -> (Watched, Option<Duration>) {
         for seat in self.seats_mut() {
             // Fails only when the line is broken: its pidfd or socket says so in the poll.
-            let _ = seat.line.announce_sleep(seat.full);
+            let _ = seat.line.announce_sleep(seat.full || seat.is_stalled());
             seat.announced = true;
         }
         self.shared.asleep.store(true, SeqCst);
         park::heavy_barrier();
+        let untimed = self.seats().all(|seat| seat.load() == 0);
+        self.sleeps_untimed = untimed;
         let something = self.shared.full.load(SeqCst) || self.seats().any(Seat::has_news);
         let timeout = if something {
             Some(Duration::ZERO)
@@ -131,8 +142,10 @@ impl Owner {
             let now = Instant::now();
             let seats = self.seats().filter_map(|seat| seat.deadline(now));
             let bound = self.posts.iter().filter_map(|post| post.bound.next_expiry());
+            let stalled = if untimed { None } else { now.checked_add(STALLED) };
             let others = [self.queue.next_expiry(), self.book.next_due(), self.next_look()];
-            let nearest = seats.chain(bound).chain(others.into_iter().flatten()).min();
+            let others = others.into_iter().chain([stalled, self.next_replacement()]);
+            let nearest = seats.chain(bound).chain(others.flatten()).min();
             nearest.map(|at| at.saturating_duration_since(now))
         };
         (self.watched(interrupts), timeout)
@@ -149,7 +162,9 @@ impl Owner {
         for seat in self.seats() {
             let pid = seat.by().pid;
             watched.add(Polled::Death(pid), Arc::clone(&seat.process) as Kept);
-            watched.add(Polled::Wake, Arc::clone(seat.line.socket()) as Kept);
+            if !seat.has_hung_up() {
+                watched.add(Polled::Line(pid), Arc::clone(seat.line.socket()) as Kept);
+            }
             self.watch_outputs(&mut watched, pid, &seat.outputs);
         }
         for leaver in &self.leaving {
@@ -178,7 +193,13 @@ impl Owner {
                     self.bury_leaver(pid);
                 }
                 Polled::Interrupt => self.interrupt(),
-                Polled::Wake => {}
+                Polled::HungUp(pid) => {
+                    let now = Instant::now();
+                    let seats = self.seats_mut().filter(|seat| seat.by().pid == pid);
+                    let back = seats.flat_map(|seat| seat.hangs_up(now)).collect();
+                    self.queue_again(back);
+                }
+                Polled::Wake | Polled::Line(_) => {}
             }
         }
         self.keep_time(Instant::now());
@@ -229,7 +250,7 @@ impl Owner {
         drop(unsent);
         drop(self.queue.drain().collect::<Vec<_>>());
         drop(self.posts.iter_mut().flat_map(|post| post.bound.drain()).collect::<Vec<_>>());
-        self.book.retries.clear();
+        drop(self.book.take_retries());
         self.seats_mut().for_each(|seat| drop(seat.take_all_back()));
     }
 }

@@ -64,6 +64,10 @@
 //! | is [cancelled](AsyncResult::cancel) | [`TaskError::Cancelled`], once it has stopped |
 //! | has [tries](TaskOptions::retry) and fails in each | [`TaskError::Poison`] with all attempts |
 //! | has not started when the pool is terminated | [`TaskError::Cancelled`] |
+//! | waits at a worker that is stopped (SIGSTOP) | its result: another worker runs it, after 2 to 4 s |
+//! | is stopped while it runs | waits until it goes on, its time-out, or its deadline |
+//! | closes descriptors that are the worker's | [`TaskError::WorkerDied`] with [`Reason::LineClosed`], unless it returns at once |
+//! | makes a copy of the worker by `fork` | its own; the copy ends with a message when it comes back from the task |
 //! | takes or returns what serde does not carry | [`TaskError::Encode`], [`Arguments`](TaskError::Arguments), [`Unencodable`](TaskError::Unencodable), [`Undecodable`](TaskError::Undecodable) |
 //!
 //! # What happens when a process dies
@@ -138,6 +142,7 @@ mod packs;
 mod pool;
 mod posts;
 mod queue;
+mod recipe;
 mod retry;
 mod room;
 mod seat;

@@ -162,6 +162,11 @@ impl Line {
         self.refused.is_some_and(|taken| self.out.taken() != taken)
     }
 
+    /// How many records the other side has taken.
+    pub(crate) fn taken(&self) -> u64 {
+        self.out.taken()
+    }
+
     /// Worker: the number of the record that it publishes next.
     pub(crate) fn next_number(&self) -> u64 {
         self.out.published().wrapping_add(1)

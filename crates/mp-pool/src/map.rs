@@ -1,6 +1,6 @@
 //! Many tasks of one function: `map` and its kin.
 
-use crate::async_result::{AsyncResult, Payload, Slot, decode_many};
+use crate::async_result::{AsyncResult, Payload, Slot, caught, decode_many};
 use crate::callbacks::ToCallback;
 use crate::error::TaskError;
 use crate::inbox::Shared;
@@ -380,7 +380,7 @@ impl<'a, F> TaskOptions<'a, F> {
         T: Serialize + DeserializeOwned + 'static,
         F::Output: Serialize + DeserializeOwned + 'static,
     {
-        let call = move |result: Result<Pieces, TaskError>| match result.and_then(decode_many) {
+        let call = move |result: Result<Pieces, TaskError>| match caught(|| result.and_then(decode_many)) {
             Ok(values) => callback(values),
             Err(error) => error_callback(error),
         };

@@ -8,6 +8,8 @@
 //! | a job of a higher priority arrives | takes back what is less urgent and has not started |
 //! | a worker's pidfd is readable | reads its line out, settles the item that ran, queues the rest again, starts another worker |
 //! | a task runs past its time-out or deadline | takes the rest back, SIGTERM, and SIGKILL after a grace; its death is seen as any other |
+//! | a worker does not begin with what it was sent (stopped) | takes it back, gives it to others; replaces the worker if work still waits for it |
+//! | a worker hangs up its line and lives on | SIGKILL; its death is seen as any other |
 //! | a task has not started in time | takes it back, settles it |
 //! | a task is cancelled | takes it back if it has not started; else asks it to stop, and after a grace goes on as for a time-out |
 //! | a worker has had its number of tasks, its age, its memory | starts another; lets it go once it has nothing left |
@@ -24,7 +26,8 @@
 //!    not even a panic here leaves anybody waiting.
 //! 4. An item that has started is never sent again unless it is to be retried; one that has not is, for free.
 //! 5. While the keeper sleeps, each line with a job on it is announced (its worker rings for the next result), or an owner is at work
-//!    who rings the keeper when he leaves. Timers are the keeper's: who brings one rings.
+//!    who rings the keeper when he leaves. Timers are the keeper's: who brings one rings. While anything is at a worker the keeper sleeps
+//!    for `STALLED` at most, so that a worker which does not begin is found; who sends the first job to a sleeper without a timer rings.
 //!
 //! The inbox is a mutex with two flags beside it. Whoever changes it stores `full`, then looks at `asleep`; the keeper stores `asleep`, then
 //! looks at `full`, both sequentially consistent: one of the two sees the other. A line is the same with its rings' words.
@@ -34,7 +37,8 @@ use crate::inbox::{Refusal, Shared};
 use crate::job::{Job, Wish};
 use crate::posts::{Leaver, Post, Staff};
 use crate::queue::Queue;
-use crate::seat::{News, Recipe, Refused, Seat};
+use crate::recipe::Recipe;
+use crate::seat::{News, Refused, Seat};
 use crate::stats::Stats;
 use crate::wakers;
 use mp_core::park::Spin;
@@ -74,6 +78,8 @@ pub(crate) struct Owner {
     pub(crate) terminated: bool,
     /// How often Ctrl-C was pressed.
     pub(crate) interrupts: u32,
+    /// The keeper sleeps, or is about to, with nothing at a worker: for as long as nobody rings.
+    pub(crate) sleeps_untimed: bool,
     spin: Spin,
     assist_spin: Spin,
     pub(crate) scratch: Vec<u8>,
@@ -105,6 +111,7 @@ impl Owner {
             closed: false,
             terminated: false,
             interrupts: 0,
+            sleeps_untimed: true,
             spin: Spin::default(),
             assist_spin: Spin::default(),
             scratch: Vec::new(),
@@ -162,6 +169,17 @@ impl Owner {
         self.assist_spin.until(peer, something)
     }
 
+    /// When a worker is to be replaced that does not begin with what waits for it, or might.
+    pub(crate) fn next_replacement(&self) -> Option<Instant> {
+        let waits = !self.queue.is_empty();
+        let wanted = self.posts.iter().filter_map(|post| {
+            let seat =
+                post.seat.as_ref().filter(|seat| waits || !post.bound.is_empty() || seat.load() > 0)?;
+            seat.replaced_at()
+        });
+        wanted.min()
+    }
+
     /// Whether something is left that the keeper must see to.
     fn needs_keeper(&self) -> bool {
         !self.queue.is_empty()
@@ -176,13 +194,14 @@ impl Owner {
     pub(crate) fn accept(&mut self, job: Job) -> Option<(Job, Refusal)> {
         let came = self.shared.full.load(SeqCst);
         let timed = job.start_by.is_some() || job.terms.timeout.is_some();
-        if let Err(refused) = self.admit(job) {
-            return Some(refused);
+        let refused = self.admit(job);
+        if refused.is_some() {
+            return refused;
         }
         self.dispatch();
         let unannounced = self.seats().any(|seat| seat.load() > 0 && !seat.announced);
         let nowhere = !self.seats().any(|seat| seat.load() > 0);
-        if came || timed || unannounced || nowhere {
+        if came || timed || unannounced || nowhere || self.sleeps_untimed {
             self.shared.ring();
         }
         None
@@ -191,8 +210,9 @@ impl Owner {
     /// A caller submits, and waits for it.
     pub(crate) fn accept_and_assist(&mut self, job: Job, done: impl Fn() -> bool) -> Option<(Job, Refusal)> {
         let came = self.shared.full.load(SeqCst);
-        if let Err(refused) = self.admit(job) {
-            return Some(refused);
+        let refused = self.admit(job);
+        if refused.is_some() {
+            return refused;
         }
         self.assist(done);
         if came {
@@ -201,15 +221,15 @@ impl Owner {
         None
     }
 
-    fn admit(&mut self, job: Job) -> Result<(), (Job, Refusal)> {
+    fn admit(&mut self, job: Job) -> Option<(Job, Refusal)> {
         // What came before goes before.
         self.take_inbox();
         let refusal = self.shared.inbox().refusal();
         match refusal {
-            Some(why) => Err((job, why)),
+            Some(why) => Some((job, why)),
             None => {
                 self.enqueue(job);
-                Ok(())
+                None
             }
         }
     }
@@ -310,15 +330,17 @@ impl Owner {
         if self.queue.is_empty() {
             self.share_out();
         }
-        self.seats_mut().for_each(|seat| seat.full = false);
+        self.seats_mut().for_each(|seat| {
+            seat.full = false;
+            seat.look_whether_it_reads();
+        });
         let mut progress = self.dispatch_bound();
         let Owner { posts, queue, scratch, .. } = self;
         let workers = posts.len();
         while let Some(mut job) = queue.pop_front() {
             let seats = posts.iter_mut().filter_map(|post| post.seat.as_mut());
             let ahead = if job.pace().is_some() { PACKS } else { PREFETCH };
-            let free =
-                |seat: &&mut Seat| seat.is_ready() && !seat.full && seat.jobs() < ahead && seat.quota() > 0;
+            let free = |seat: &&mut Seat| seat.is_free() && seat.jobs() < ahead && seat.quota() > 0;
             let Some(seat) = seats.filter(free).min_by_key(|seat| seat.jobs()) else {
                 queue.push_front(job);
                 break;
@@ -342,7 +364,7 @@ impl Owner {
         let mut progress = false;
         for Post { seat, bound, .. } in &mut self.posts {
             let Some(seat) = seat.as_mut().filter(|_| !bound.is_empty()) else { continue };
-            while seat.is_ready() && !seat.full && seat.jobs() < PREFETCH && seat.quota() > 0 {
+            while seat.is_free() && seat.jobs() < PREFETCH && seat.quota() > 0 {
                 let Some(job) = bound.pop_front() else { break };
                 progress |= send(seat, job, bound, &mut self.scratch);
             }
@@ -352,7 +374,7 @@ impl Owner {
 
     /// A worker is idle while another has jobs that have not started: those are taken back and shared.
     fn share_out(&mut self) {
-        let idle = |seat: &Seat| seat.is_ready() && seat.jobs() == 0 && seat.quota() > 0;
+        let idle = |seat: &Seat| seat.is_free() && seat.jobs() == 0 && seat.quota() > 0;
         let mut seats = self.posts.iter().filter_map(|post| post.seat.as_ref());
         if !seats.any(idle) {
             return;
@@ -390,7 +412,7 @@ impl Owner {
             self.posts.iter().filter(|post| post.seat.as_ref().is_some_and(Seat::is_ready)).count();
         let waiting =
             self.posts.iter().map(|post| &post.bound).chain([&self.queue]).map(Queue::items).sum::<usize>();
-        stats.queued = waiting + self.book.retries.len();
+        stats.queued = waiting + self.book.pausing();
         stats.at_workers = self.seats().map(Seat::load).sum();
         stats
     }

@@ -165,6 +165,7 @@ impl Pack<'_> {
         }
         // Its drop may panic: then the result is not counted, and goes.
         drop(value);
+        context::end_copies();
         self.kept += 1;
         let results = &self.out[BEFORE..];
         self.control.note_on_slate(self.number, self.kept, results, self.counted - BEFORE);
@@ -208,6 +209,7 @@ impl Pack<'_> {
     /// Sends what was gathered, then the outcome of the item that has just run.
     #[cold]
     fn send_alone(&mut self, mut outcome: Outcome) {
+        context::end_copies();
         self.out.truncate(self.counted);
         self.flush();
         let (started, ended) = (self.looked, now());

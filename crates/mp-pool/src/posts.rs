@@ -15,7 +15,8 @@ use crate::observe::Event;
 use crate::output::Output;
 use crate::owner::Owner;
 use crate::queue::Queue;
-use crate::seat::{Condition, Recipe, Seat};
+use crate::recipe::Recipe;
+use crate::seat::{Condition, Seat};
 use mp_process::{Process, SpawnError};
 use std::sync::Arc;
 use std::thread;
@@ -329,6 +330,13 @@ impl Owner {
             back.extend(seat.take_expired(now));
         }
         leaving.iter_mut().for_each(|leaver| leaver.keep_time(now));
+        let waits = !self.queue.is_empty() || !back.is_empty();
+        for post in &mut self.posts {
+            let wanted = |seat: &&mut Seat| waits || !post.bound.is_empty() || seat.load() > 0;
+            back.extend(
+                post.seat.as_mut().filter(wanted).map(|seat| seat.give_up_on(now)).into_iter().flatten(),
+            );
+        }
         self.queue_again(back);
         let due = self.book.due(now);
         due.into_iter().for_each(|job| self.enqueue(job));
@@ -354,7 +362,7 @@ impl Owner {
         drop(inbox);
         left.extend(self.queue.drain());
         left.extend(self.posts.iter_mut().flat_map(|post| post.bound.drain()));
-        left.extend(std::mem::take(&mut self.book.retries).into_iter().map(|(_, job)| job));
+        left.extend(self.book.take_retries());
         left.extend(self.seats_mut().flat_map(|seat| seat.take_jobs().collect::<Vec<_>>()));
         for job in left {
             job.fail(|| broken.clone().map_or(TaskError::Cancelled, TaskError::Broken));

@@ -20,11 +20,12 @@ use crate::job::{Item, Items, Job, Raw, Wish, kind};
 use crate::line::Line;
 use crate::output::{Output, Stream};
 use crate::pack::Packed;
+use crate::recipe::{Recipe, Recycle};
 use crate::terms::Place;
-use crate::worker::{self, HEAD, Head, Initializer};
+use crate::worker::{self, HEAD, Head};
 use mp_core::{Encoding, wire};
 use mp_pipe::ring::WriteError;
-use mp_process::{Builder, ExitStatus, Panic, Process, SpawnError, Stdio};
+use mp_process::{ExitStatus, Panic, Process, SpawnError, Stdio};
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fs;
@@ -33,47 +34,10 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A ready worker that has not begun with a job that has a time-out after so long is stopped or stuck.
-const STALLED: Duration = Duration::from_secs(2);
+mod patience;
 
-/// What a worker is started with.
-#[derive(Clone, Debug)]
-pub(crate) struct Recipe {
-    pub(crate) process: Builder,
-    pub(crate) initializer: Initializer,
-    /// Between SIGTERM and SIGKILL.
-    pub(crate) grace: Duration,
-    /// How long a worker may take until it is ready.
-    pub(crate) start_timeout: Option<Duration>,
-    pub(crate) recycle: Recycle,
-    pub(crate) capture_stdout: bool,
-    /// Each worker gets a processor of its own, as far as there are enough.
-    pub(crate) pinned: Vec<usize>,
-}
-
-/// When a worker is replaced.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Recycle {
-    pub(crate) tasks: Option<u32>,
-    pub(crate) age: Option<Duration>,
-    /// Bytes of resident memory.
-    pub(crate) memory: Option<u64>,
-    /// By so many thousandths each worker's limits are lowered at random.
-    pub(crate) jitter: u32,
-}
-
-impl Recycle {
-    /// Limits for one worker, lowered by the jitter.
-    fn of_one(self, noise: u64) -> Recycle {
-        let less = noise % u64::from(self.jitter + 1);
-        let lowered = |limit: u64| limit - limit / 1000 * less - limit % 1000 * less / 1000;
-        Recycle {
-            tasks: self.tasks.map(|tasks| u32::try_from(lowered(tasks.into())).unwrap_or(tasks).max(1)),
-            age: self.age.map(|age| age.mul_f64(1.0 - less as f64 / 1000.0)),
-            ..self
-        }
-    }
-}
+use patience::Patience;
+pub(crate) use patience::STALLED;
 
 /// A job at a worker.
 #[derive(Debug)]
@@ -115,11 +79,10 @@ pub(crate) struct Seat {
     pub(crate) idle_since: Instant,
     grace: Duration,
     start_timeout: Option<Duration>,
+    patience: Patience,
     jobs: VecDeque<InFlight>,
     /// How many items of `jobs` have no result.
     load: usize,
-    /// Since when the first job is the first.
-    first_since: Instant,
     /// One bit for each entry of the control block that belongs to a job.
     used: u64,
     generations: [u16; ENTRIES],
@@ -172,9 +135,9 @@ impl Seat {
             idle_since: Instant::now(),
             grace: recipe.grace,
             start_timeout: recipe.start_timeout,
+            patience: Patience::default(),
             jobs: VecDeque::new(),
             load: 0,
-            first_since: Instant::now(),
             used: 0,
             generations: [0; ENTRIES],
             full: false,
@@ -192,6 +155,11 @@ impl Seat {
             None => usize::MAX,
             Some(tasks) => tasks.saturating_sub(self.sent) as usize,
         }
+    }
+
+    /// Whether it may be sent something.
+    pub(crate) fn is_free(&self) -> bool {
+        self.is_ready() && !self.full && !self.is_stalled() && !self.has_hung_up()
     }
 
     /// Whether its time as a worker is over.
@@ -233,7 +201,7 @@ impl Seat {
 
     /// For the last look before a sleep: a message, or room for what was refused.
     pub(crate) fn has_news(&self) -> bool {
-        self.line.has_message() || (self.full && self.line.has_room_since_refused())
+        self.line.has_message() || (self.full && self.line.has_room_since_refused()) || self.reads_again()
     }
 
     /// Sends `job`; gives it back when the line has no room now, or the kernel no budget for its handles.
@@ -261,9 +229,6 @@ impl Seat {
         self.used |= 1 << entry;
         self.load += job.items.len();
         self.sent = self.sent.saturating_add(items);
-        if self.jobs.is_empty() {
-            self.first_since = Instant::now();
-        }
         job.items.each().for_each(Item::sent);
         self.jobs.push_back(InFlight { entry, generation, job, settled: 0 });
         Ok(())
@@ -363,9 +328,6 @@ impl Seat {
         self.used &= !(1 << entry);
         self.load -= job.items.len();
         self.sent = self.sent.saturating_sub(u32::try_from(job.items.len()).unwrap_or(u32::MAX));
-        if index == 0 {
-            self.first_since = Instant::now();
-        }
         Some(job)
     }
 
@@ -470,128 +432,6 @@ impl Seat {
         Some(task_number(first.entry.to_le_bytes()[0], first.generation, claim.next - 1))
     }
 
-    /// How the first item stands to its time-out and deadline, if it has one.
-    fn overdue(&self, now: Instant) -> Option<Overdue> {
-        let first = self.jobs.front()?;
-        let terms = &first.job.terms;
-        let deadline = terms.deadline.map(|at| (at.saturating_duration_since(now), Reason::Deadline));
-        if self.running().is_none() {
-            let start_by = first.job.start_by.map(|at| at.saturating_duration_since(now));
-            return match (terms.timeout, start_by) {
-                (None, None) => None,
-                (timeout, start_by) => Some(Overdue::NotStarted { timeout, start_by }),
-            };
-        }
-        let ran = Duration::from_nanos(control::now().saturating_sub(self.line.control().started()));
-        let timeout = terms.timeout.map(|timeout| (timeout.saturating_sub(ran), Reason::TimedOut));
-        let (left, why) = [timeout, deadline].into_iter().flatten().min_by_key(|(left, _)| *left)?;
-        Some(Overdue::In(left, why))
-    }
-
-    /// When to look at this worker's time again.
-    pub(crate) fn deadline(&self, now: Instant) -> Option<Instant> {
-        match self.condition {
-            Condition::Starting => return self.start_timeout.and_then(|most| self.born.checked_add(most)),
-            Condition::Doomed { killed: true, .. } => return None,
-            Condition::Doomed { since, .. } => return since.checked_add(self.grace),
-            Condition::Ready => {}
-        }
-        let asked = self.asked.and_then(|(_, since)| since.checked_add(self.grace));
-        let waiting = self.jobs.iter().skip(1).filter_map(|job| job.job.start_by).min();
-        let first = match self.overdue(now) {
-            None => None,
-            Some(Overdue::In(left, _)) => now.checked_add(left),
-            Some(Overdue::NotStarted { timeout, start_by }) => {
-                let begun = timeout.and_then(|timeout| {
-                    let stalled = self.first_since.checked_add(STALLED.max(timeout))?;
-                    let look = self.first_since.checked_add(timeout)?;
-                    Some(look.max(now.checked_add(timeout.min(STALLED))?).min(stalled))
-                });
-                let start_by = start_by.and_then(|left| now.checked_add(left));
-                [begun, start_by].into_iter().flatten().min()
-            }
-        };
-        [asked, waiting, first, self.used_up_at()].into_iter().flatten().min()
-    }
-
-    /// Its time is over, if it is: gives back what has not started, and ends the worker step by step.
-    pub(crate) fn keep_time(&mut self, now: Instant, scratch: &mut Vec<u8>, book: &mut Book) -> Vec<Job> {
-        match self.condition {
-            Condition::Starting => {
-                if self.start_timeout.is_some_and(|most| now.saturating_duration_since(self.born) >= most) {
-                    // It counts as one that ended before it was ready, so nothing but its life is changed here.
-                    self.start_timeout = None;
-                    let _ = self.process.kill();
-                }
-                Vec::new()
-            }
-            Condition::Doomed { killed: true, .. } => Vec::new(),
-            Condition::Doomed { since, killed: false, why } => {
-                if now.saturating_duration_since(since) >= self.grace {
-                    self.condition = Condition::Doomed { since, killed: true, why };
-                    // Fails only when it has ended, which is what is wanted.
-                    let _ = self.process.kill();
-                }
-                Vec::new()
-            }
-            Condition::Ready => {
-                if let Some((_, since)) = self.asked
-                    && now.saturating_duration_since(since) >= self.grace
-                {
-                    return self.stop(now, scratch, book);
-                }
-                match self.overdue(now) {
-                    Some(Overdue::In(Duration::ZERO, _)) => self.time_out(now, scratch, book),
-                    Some(Overdue::NotStarted { timeout: Some(timeout), .. })
-                        if now.saturating_duration_since(self.first_since) >= STALLED.max(timeout) =>
-                    {
-                        self.give_up_on(now)
-                    }
-                    _ => Vec::new(),
-                }
-            }
-        }
-    }
-
-    /// The item that runs has run too long. It may end right now, and another may start: first nothing more may.
-    fn time_out(&mut self, now: Instant, scratch: &mut Vec<u8>, book: &mut Book) -> Vec<Job> {
-        let back = self.take_all_back();
-        while matches!(self.read(scratch, book), Ok(Some(_))) {}
-        if let Some(Overdue::In(Duration::ZERO, why)) = self.overdue(now) {
-            self.doom(now, why);
-        }
-        back
-    }
-
-    /// What was asked to stop has not: as for a time-out.
-    fn stop(&mut self, now: Instant, scratch: &mut Vec<u8>, book: &mut Book) -> Vec<Job> {
-        let back = self.take_all_back();
-        while matches!(self.read(scratch, book), Ok(Some(_))) {}
-        if self.asked.is_some_and(|(number, _)| self.running() == Some(number)) {
-            self.doom(now, Reason::Cancelled);
-        } else {
-            self.asked = None;
-        }
-        back
-    }
-
-    /// It does not start what it was sent: stopped, or stuck.
-    fn give_up_on(&mut self, now: Instant) -> Vec<Job> {
-        let back = self.take_all_back();
-        if self.jobs.is_empty() {
-            self.doom(now, Reason::Stalled);
-        }
-        back
-    }
-
-    /// Ends the worker: SIGTERM now, SIGKILL after the grace.
-    pub(crate) fn doom(&mut self, now: Instant, why: Reason) {
-        let killed = self.grace.is_zero();
-        self.condition = Condition::Doomed { since: now, killed, why };
-        // Fails only when it has ended, which is what is wanted.
-        let _ = if killed { self.process.kill() } else { self.process.terminate() };
-    }
-
     /// The worker has ended with `status`, and its line was read out: the item that ran gets its error, and what has not started
     /// comes back.
     pub(crate) fn bury(&mut self, status: ExitStatus, book: &mut Book) -> Vec<Job> {
@@ -605,6 +445,10 @@ impl Seat {
         }
         let report = self.report();
         let cause = match self.condition {
+            // It may have been about to die of itself.
+            Condition::Doomed { why: Reason::LineClosed, .. } if !is_kill(status) => {
+                Cause::of(status, &report)
+            }
             Condition::Doomed { why, .. } => Cause::Killed(why),
             _ => Cause::of(status, &report),
         };
@@ -644,13 +488,9 @@ impl Seat {
     }
 }
 
-/// How an item stands to its time-out and deadline.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Overdue {
-    /// It has not started; this is what it may take, and how long it may take to start.
-    NotStarted { timeout: Option<Duration>, start_by: Option<Duration> },
-    /// So much time is left before it is ended, and why then.
-    In(Duration, Reason),
+/// Whether it was ended by SIGKILL.
+fn is_kill(status: ExitStatus) -> bool {
+    matches!(status, ExitStatus::Signal { number: 9, .. })
 }
 
 /// A process's resident memory in bytes, where the system tells.

@@ -1,6 +1,6 @@
 //! A function with options, ready to be given to a pool: once, or for each of many items.
 
-use crate::async_result::{AsyncResult, Slot, decode};
+use crate::async_result::{AsyncResult, Slot, caught, decode};
 use crate::callbacks::ToCallback;
 use crate::error::TaskError;
 use crate::job::{Function, Item, Job, Raw, Receipt, Sink};
@@ -186,7 +186,7 @@ impl<'a, F> TaskOptions<'a, F> {
         Args: Serialize + DeserializeOwned + 'static,
         F::Output: Serialize + DeserializeOwned + 'static,
     {
-        let call = move |result: Result<Raw, TaskError>| match decode::<F::Output>(result) {
+        let call = move |result: Result<Raw, TaskError>| match caught(|| decode::<F::Output>(result)) {
             Ok(value) => callback(value),
             Err(error) => error_callback(error),
         };

@@ -42,10 +42,12 @@ pub(crate) fn work(line: LineEnd, initializer: Initializer, worker: usize) {
     if let Some((routine, encoding, bytes)) = initializer
         && let Err(why) = initialize(&routine, Encoding(encoding), &bytes)
     {
+        context::end_copies();
         // A pool that is gone need not know.
         let _ = line.write_all(kind::BROKEN, why.as_bytes(), &[], true);
         return;
     }
+    context::end_copies();
     if line.write_all(kind::READY, &[], &[], true).is_err() {
         return;
     }
@@ -121,6 +123,7 @@ fn run_job(
             Some(why) if count > 0 => Outcome::text(kind::ARGUMENTS, why),
             _ => run_item(call, encoding, bytes, own),
         };
+        context::end_copies();
         mp_core::step!("pool.worker", 3);
         outcome.stamp(started, now());
         let fds: Vec<_> = outcome.handles.fds().collect();
@@ -261,7 +264,8 @@ pub(crate) fn panicked(panic: &Panic) -> Outcome {
     }
 }
 
-fn text_of(payload: &(dyn Any + Send)) -> String {
+/// What a panic said.
+pub(crate) fn text_of(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().copied();
     let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
     text.unwrap_or("a payload that is no text").to_owned()

@@ -484,6 +484,39 @@ fn ignore_sigterm() {
     hang();
 }
 
+/// Panics where it is decoded in the process that made the pool, not in a worker.
+#[derive(serde::Serialize)]
+struct Unreadable(u32);
+
+impl<'de> serde::Deserialize<'de> for Unreadable {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Unreadable, D::Error> {
+        let number = u32::deserialize(deserializer)?;
+        assert!(mp_pool::worker_index().is_some(), "unreadable here: {number}");
+        Ok(Unreadable(number))
+    }
+}
+
+fn unreadable(n: u32) -> Unreadable {
+    Unreadable(n)
+}
+
+#[test]
+fn a_result_whose_decoding_panics_calls_the_error_callback() {
+    guarded(|| {
+        let pool = Pool::new(1).unwrap();
+        let (sender, errors) = mpsc::channel();
+        let (one, many) = (sender.clone(), sender);
+        pool.apply_async_with(unreadable, (7,), |_| {}, move |error| one.send(error).unwrap());
+        pool.task(unreadable).map_async_with(0..100, |_| {}, move |error| many.send(error).unwrap());
+        let errors: Vec<TaskError> = errors.iter().collect();
+        assert_eq!(errors.len(), 2);
+        for error in errors {
+            assert!(matches!(error, TaskError::Undecodable(_)), "{error:?}");
+            assert!(error.to_string().contains("unreadable here"), "{error}");
+        }
+    });
+}
+
 #[test]
 fn callbacks_of_a_map_come_once() {
     guarded(|| {

@@ -206,6 +206,11 @@ pub(crate) fn run_forked<R: Serialize + 'static>(socket: OwnedFd, function: impl
     }
 }
 
+/// Ends this process, a copy that was made by a plain `fork`: the exit hooks are those of the process that it was copied from.
+pub fn leave_without_hooks(code: i32) -> ! {
+    sys::exit_without_hooks(code)
+}
+
 /// Ends a forked child: what it has written is flushed, but the exit hooks are the parent's.
 fn leave(code: i32) -> ! {
     inherited::flush_stdout();

@@ -195,6 +195,7 @@ struct Readme;
 /// What pools of processes build on. No part of the public interface.
 #[doc(hidden)]
 pub mod routine {
+    pub use crate::entry::leave_without_hooks;
     pub use crate::task::{Call, CallError, Drive, DrivenRoutine, Driver, Reply, Routine, UnknownRoutine};
 }
 
