@@ -419,7 +419,7 @@ impl Reader {
     /// As [`take`](Reader::take), without decoding; handles are closed.
     #[inline]
     pub(crate) fn take_bytes(&mut self, link: &Link, head: &Head) -> Result<Vec<u8>, RecvError> {
-        let mut bytes = Vec::with_capacity(head.length);
+        let mut bytes = Vec::new();
         self.ring.copy_to(&self.cache, head, &mut bytes).map_err(RecvError::Io)?;
         self.commit(link, head)?;
         Ok(bytes)

@@ -168,6 +168,11 @@ impl Handshake {
         self.patience
     }
 
+    /// How long it has been at it.
+    pub(crate) fn silence(&self) -> Duration {
+        PATIENCE.saturating_sub(self.patience.left().unwrap_or(PATIENCE))
+    }
+
     /// Goes on as far as what the client has said allows, without waiting for more.
     pub(crate) fn advance(&mut self, key: Option<&Key>) -> Result<Progress, AcceptError> {
         loop {

@@ -6,7 +6,7 @@ use crate::socket_file::{self, SocketFile};
 use crate::{AcceptError, Address, Connection, Key, Peer};
 use interprocess::local_socket::{ListenerNonblockingMode, ListenerOptions, traits::Listener as _};
 use interprocess::os::unix::local_socket::ListenerOptionsExt;
-use mp_core::deadline::{Deadline, LONG_SLICE};
+use mp_core::deadline::{Deadline, LONG_SLICE, SLICE};
 use mp_core::{Waitable, park};
 use rustix::event::epoll;
 use rustix::io::Errno;
@@ -18,6 +18,17 @@ use std::{fmt, io};
 
 /// So many clients may be in the middle of a handshake; one more, and the one that is at it for longest is sent away.
 const MOST_PENDING: usize = 128;
+
+/// So long a client has kept silent that gives its descriptor for another one, when there is none left.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// Whether those who knock are let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Door {
+    Open,
+    /// No descriptor is left for the next one: those in a handshake come first.
+    Shut,
+}
 
 /// Waits for clients at an [`Address`] and gives each a [`Connection`].
 ///
@@ -112,19 +123,19 @@ impl Listener {
 
     fn accept_until(&mut self, deadline: Deadline) -> Result<Option<(Connection, Peer)>, AcceptError> {
         loop {
-            self.welcome_all()?;
+            let door = self.welcome_all()?;
             if let Some(accepted) = self.go_on()? {
                 return Ok(Some(accepted));
             }
             if deadline.passed() {
                 return Ok(None);
             }
-            self.sleep(deadline).map_err(AcceptError::Io)?;
+            self.sleep(door, deadline).map_err(AcceptError::Io)?;
         }
     }
 
     /// Begins a handshake with each client that waits at the door.
-    fn welcome_all(&mut self) -> Result<(), AcceptError> {
+    fn welcome_all(&mut self) -> Result<Door, AcceptError> {
         loop {
             match self.socket.accept().and_then(Handshake::new) {
                 Ok(handshake) => {
@@ -138,14 +149,28 @@ impl Listener {
                     self.pending.push_back(handshake);
                 }
                 Err(error) => match error.kind() {
-                    io::ErrorKind::WouldBlock => return Ok(()),
+                    io::ErrorKind::WouldBlock => return Ok(Door::Open),
                     io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => {}
-                    // The silent ones give their descriptors for those that come.
-                    _ if out_of_descriptors(&error) && self.pending.pop_front().is_some() => {}
+                    // The kernel says so also when nobody knocks.
+                    _ if out_of_descriptors(&error) && !self.pending.is_empty() => {
+                        if !self.send_a_silent_one_away().map_err(AcceptError::Io)? {
+                            return Ok(Door::Shut);
+                        }
+                    }
                     _ => return Err(AcceptError::Io(error)),
                 },
             }
         }
+    }
+
+    /// The one that is at it for longest, if it keeps silent and somebody waits for its descriptor. Who is quick is never sent away:
+    /// two of them would take each other's place for ever.
+    fn send_a_silent_one_away(&mut self) -> io::Result<bool> {
+        let silent = self.pending.front().is_some_and(|first| first.silence() >= SILENCE);
+        if !silent || !park::sleep_on_fds(&[self.socket()], Some(Duration::ZERO))? {
+            return Ok(false);
+        }
+        Ok(self.pending.pop_front().is_some())
     }
 
     /// Goes on with each handshake until one is done or fails; the others stay for the next call.
@@ -168,11 +193,16 @@ impl Listener {
     }
 
     /// Until somebody knocks, or a client in a handshake says something or has used up its patience.
-    fn sleep(&self, deadline: Deadline) -> io::Result<()> {
-        let mut fds = vec![self.socket()];
-        fds.extend(self.pending.iter().map(Handshake::fd));
-        let patience = self.pending.iter().filter_map(|handshake| handshake.patience().left()).min();
-        let slice = deadline.slice(patience.map_or(LONG_SLICE, |left| left.min(LONG_SLICE)));
+    fn sleep(&self, door: Door, deadline: Deadline) -> io::Result<()> {
+        let mut fds: Vec<BorrowedFd<'_>> = self.pending.iter().map(Handshake::fd).collect();
+        // Nothing tells when there are descriptors again.
+        let mut slice = SLICE;
+        if door == Door::Open {
+            fds.push(self.socket());
+            let patience = self.pending.iter().filter_map(|handshake| handshake.patience().left()).min();
+            slice = patience.map_or(LONG_SLICE, |left| left.min(LONG_SLICE));
+        }
+        let slice = deadline.slice(slice);
         park::sleep_on_fds(&fds, Some(slice)).map(drop)
     }
 }

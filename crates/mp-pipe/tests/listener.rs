@@ -389,21 +389,3 @@ fn a_polled_listener_misses_no_step_of_a_handshake() {
         assert_eq!(mp_pipe::wait(&[&listener], Some(Duration::ZERO)).unwrap(), []);
     });
 }
-
-#[test]
-fn a_signal_does_not_end_an_accept() {
-    guarded(|| {
-        // Reading /proc is how we see that it sleeps; the signal's default action is to be ignored.
-        let address = Address::unique().unwrap();
-        let mut listener = Listener::bind(&address, None).unwrap();
-        thread::scope(|scope| {
-            let server = scope.spawn(move || listener.accept().map(|_| ()));
-            for _ in 0..20 {
-                let me = rustix::process::getpid();
-                rustix::process::kill_process(me, rustix::process::Signal::URG).unwrap();
-            }
-            assert!(connect(&address, None).is_ok());
-            assert!(server.join().unwrap().is_ok());
-        });
-    });
-}

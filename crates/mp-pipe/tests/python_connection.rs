@@ -1,10 +1,9 @@
 //! What CPython's tests of `multiprocessing.connection` promise, one module per class.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
-#![expect(unsafe_code, reason = "a signal handler")]
 
 use mp_pipe::{Connection, Receiver, RecvError, Sender, give, pipe, pipe_one_way, take, wait};
-use mp_test::{Role, command, guarded, hear, role, say};
+use mp_test::{Hail, Role, command, guarded, hear, role, say};
 use serde::Serialize;
 use std::time::{Duration, Instant};
 
@@ -257,12 +256,12 @@ mod ignoring_signals {
         const MANY: usize = 4 << 20;
         if role().is_some() {
             let mut connection: Connection = take("value").unwrap();
-            handle_sigusr1();
+            let hail = Hail::here();
             say("ready");
             assert_eq!(connection.recv::<u32>().unwrap(), 1234);
             connection.send(vec![b'x'; MANY]).unwrap();
             connection.send(vec![b'y'; MANY]).unwrap();
-            return;
+            return assert!(hail.hits() > 0);
         }
         guarded(|| {
             let (mut ours, theirs) = pipe().unwrap();
@@ -289,12 +288,12 @@ mod ignoring_signals {
     fn a_signal_ends_no_accept() {
         const ME: &str = "ignoring_signals::a_signal_ends_no_accept";
         if role().is_some() {
-            handle_sigusr1();
+            let hail = Hail::here();
             let mut listener = mp_pipe::Listener::bind(&*hear().unwrap(), None).unwrap();
             say("listening");
             let (mut connection, _) = listener.accept().unwrap();
             connection.send("welcome".to_owned()).unwrap();
-            return;
+            return assert!(hail.hits() > 0);
         }
         guarded(|| {
             let name = format!("\0mp-test-signal-{}", std::process::id());
@@ -310,12 +309,5 @@ mod ignoring_signals {
             assert_eq!(client.recv::<String>().unwrap(), "welcome");
             assert!(child.wait().success());
         });
-    }
-
-    /// A handler that does nothing, so that system calls are interrupted.
-    fn handle_sigusr1() {
-        extern "C" fn nothing(_: libc::c_int) {}
-        // SAFETY: the handler does nothing.
-        unsafe { libc::signal(libc::SIGUSR1, nothing as *const () as libc::sighandler_t) };
     }
 }

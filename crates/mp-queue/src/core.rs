@@ -186,7 +186,8 @@ impl Core {
     /// How many messages can be got.
     pub(crate) fn len(&self) -> u64 {
         let returned = self.claims.as_ref().filter(|claims| claims.may_have_returned());
-        self.ring.len() + returned.map_or(0, |claims| claims.unfinished().1)
+        // Damaged memory may count anything.
+        self.ring.len().saturating_add(returned.map_or(0, |claims| claims.unfinished().1))
     }
 
     /// Whether there may be something to get.
@@ -301,9 +302,13 @@ impl Core {
         }
     }
 
-    /// Nothing gets in any more.
-    pub(crate) fn close(&self) -> io::Result<()> {
-        let held = self.lock_put(Deadline::NEVER)?;
+    /// Nothing gets in any more; false when the time was over before whoever puts had given the lock back.
+    pub(crate) fn close(&self, deadline: Deadline) -> io::Result<bool> {
+        let held = match self.lock_put(lock_deadline(deadline)) {
+            Ok(held) => held,
+            Err(RawLockError::TimedOut) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        };
         // Before it is so: a death in between is a ring for nothing.
         self.bells.values.ring();
         if let Some(room) = &self.bells.room {
@@ -314,7 +319,7 @@ impl Core {
         mp_core::step!("queue.close", 2);
         drop(held);
         self.wake_all();
-        Ok(())
+        Ok(true)
     }
 
     /// Under the put lock, before something is published.

@@ -224,7 +224,7 @@ impl<T> JoinableQueue<T> {
         // Those inside first: one that is claimed meanwhile is counted twice then, not missed.
         let inside = self.core().ring.len();
         let claimed = self.core().claims.as_ref().map_or(0, |claims| claims.unfinished().0);
-        usize::try_from(inside + claimed).unwrap_or(usize::MAX)
+        usize::try_from(inside.saturating_add(claimed)).unwrap_or(usize::MAX)
     }
 
     /// How many values nobody is going to do: see [`OnDeath`]. It only grows.

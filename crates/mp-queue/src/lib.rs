@@ -87,6 +87,7 @@
 //! | get many | [`get_many`](Queue::get_many) | [`try_get_many`](Queue::try_get_many) | [`get_many_timeout`](Queue::get_many_timeout) | – |
 //! | claim | [`claim`](JoinableQueue::claim) | [`try_claim`](JoinableQueue::try_claim) | [`claim_timeout`](JoinableQueue::claim_timeout) | [`claim_deadline`](JoinableQueue::claim_deadline) |
 //! | join | [`join`](JoinableQueue::join) | – | [`join_timeout`](JoinableQueue::join_timeout) | [`join_deadline`](JoinableQueue::join_deadline) |
+//! | close | [`close`](Queue::close) | – | [`close_timeout`](Queue::close_timeout) | – |
 //! | not yet | – | [`Full`](TryPutError::Full), [`Empty`](TryGetError::Empty) | `TimedOut` | `TimedOut` |
 //! | cannot be | [`PutError`], [`GetError`] | `Failed` with one of these | the same | the same |
 //!

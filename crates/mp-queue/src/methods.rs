@@ -431,12 +431,25 @@ macro_rules! looking {
 
         /// Closes the queue for everybody: nothing gets in any more; what is inside can still be got. Cannot be undone.
         ///
+        /// It waits for a producer in the middle of a put, which takes no longer than a copy, unless that one was stopped there:
+        /// then for as long as it is. [`close_timeout`](Self::close_timeout) gives up.
+        ///
         /// # Errors
         ///
         /// When the queue's memory was damaged.
         #[doc(alias = "shutdown")]
         pub fn close(&self) -> io::Result<()> {
-            self.core().close()
+            self.core().close(mp_core::Deadline::NEVER).map(drop)
+        }
+
+        /// As [`close`](Self::close); waits at most `timeout`, or 100 ms where that is longer. False when the queue is still open then:
+        /// a process was stopped in the middle of a put.
+        ///
+        /// # Errors
+        ///
+        /// As [`close`](Self::close).
+        pub fn close_timeout(&self, timeout: std::time::Duration) -> io::Result<bool> {
+            self.core().close(mp_core::Deadline::after(timeout))
         }
 
         /// Whether it was closed. Cannot become open again.

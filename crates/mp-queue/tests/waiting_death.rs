@@ -5,7 +5,9 @@
 mod help;
 
 use help::{all_steps, child, message, signal, state, stops_at};
-use mp_queue::{PutTimeoutError, Queue, Receiver, Sender, TryGetError, TryPutError, take};
+use mp_queue::{
+    JoinableQueue, PutTimeoutError, Queue, Receiver, Sender, TryGetError, TryPutError, Waitable, take, wait,
+};
 use mp_test::{Role, guarded, hear, role, say, steps_or_say, until};
 use rustix::process::Signal;
 use std::thread;
@@ -166,5 +168,63 @@ fn a_stopped_consumer_delays_others_up_to_their_time_outs() {
             let got: Vec<u8> = queue.iter().map(|value| value.unwrap()[0]).collect();
             assert_eq!(got, [1, 2, 3], "{step}");
         }
+    });
+}
+
+/// What every form with a time-out says while a process that holds a lock is stopped; and that nothing is lost by it.
+#[test]
+fn a_stopped_holder_keeps_no_time_out_from_ending() {
+    const TEST: &str = "a_stopped_holder_keeps_no_time_out_from_ending";
+    match role().as_deref() {
+        Some("producer") => return take::<JoinableQueue<Vec<u8>>>("end").unwrap().put(message(1)).unwrap(),
+        Some(_) => {
+            let (value, claim) = take::<JoinableQueue<Vec<u8>>>("end").unwrap().claim().unwrap();
+            assert!(value == message(1));
+            return claim.done().unwrap();
+        }
+        None => {}
+    }
+    if !steps_or_say(mp_core::step::enabled(), TEST) {
+        return;
+    }
+    guarded(|| {
+        let queue = JoinableQueue::<Vec<u8>>::bounded(10).unwrap();
+        let mut stopped = stops_at("queue.put:1", TEST, "producer", &queue);
+        for look in [Duration::ZERO, SHORT] {
+            let late = Instant::now() + look;
+            assert!(queue.put_deadline(message(2), late).unwrap_err().into_inner() == message(2));
+            let error = queue.put_many_timeout([message(3), message(4)], look).unwrap_err();
+            assert!((error.put, error.rest) == (0, vec![message(4)]));
+            assert!(error.error.into_inner() == message(3));
+            assert!(queue.get_timeout(look).unwrap_err().is_timeout());
+            assert!(queue.claim_deadline(late).unwrap_err().is_timeout());
+            assert!(queue.join_timeout(look).unwrap(), "nothing is inside");
+            assert_eq!(wait(&[&queue], Some(look)).unwrap(), []);
+            assert!(!queue.close_timeout(look).unwrap() && !queue.is_closed());
+        }
+        signal(&stopped, Signal::CONT);
+        assert!(stopped.wait().success());
+
+        let mut stopped = stops_at("queue.get:1", TEST, "consumer", &queue);
+        for look in [Duration::ZERO, SHORT] {
+            let late = Instant::now() + look;
+            assert!(queue.get_deadline(late).unwrap_err().is_timeout());
+            assert!(queue.get_many_timeout(5, look).unwrap_err().is_timeout());
+            assert!(queue.claim_timeout(look).unwrap_err().is_timeout());
+            assert!(!queue.join_deadline(late).unwrap());
+            assert_eq!(wait(&[&queue], Some(look)).unwrap(), [0], "a value is inside");
+            assert!(queue.is_ready().unwrap());
+        }
+        queue.put(message(5)).unwrap();
+        assert!(queue.close_timeout(SHORT).unwrap() && queue.is_closed(), "the other lock");
+        thread::scope(|scope| {
+            let joiner = scope.spawn(|| queue.join().unwrap());
+            signal(&stopped, Signal::CONT);
+            assert!(stopped.wait().success());
+            assert!(queue.get().unwrap() == message(5));
+            queue.task_done().unwrap();
+            joiner.join().unwrap();
+        });
+        assert!(queue.get().unwrap_err().is_closed());
     });
 }

@@ -25,11 +25,15 @@
 //! and after.
 
 mod census;
+mod hail;
 mod role;
+mod scarce;
 mod watchdog;
 
 pub use census::{Census, threads};
+pub use hail::{Hail, interruptible, interruptions};
 pub use role::{Role, command, hear, role, say};
+pub use scarce::{short_of_descriptors, short_of_memory};
 pub use watchdog::Watchdog;
 
 use std::sync::{Mutex, PoisonError};

@@ -107,6 +107,15 @@ impl Role {
         self.child.id()
     }
 
+    /// Whether it has ended; waits for nothing.
+    ///
+    /// # Panics
+    ///
+    /// When that cannot be known.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("wait").is_some()
+    }
+
     /// SIGKILL, and waits until it is gone.
     ///
     /// # Panics

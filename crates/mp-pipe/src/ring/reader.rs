@@ -120,10 +120,12 @@ impl Ring {
     ///
     /// # Errors
     ///
-    /// `InvalidData` when the shared memory is corrupt.
+    /// `InvalidData` when the shared memory is corrupt, `OutOfMemory` when `out` cannot be made so long.
     #[inline(always)]
     pub fn copy_to(&self, cache: &ReaderCache, head: &Head, out: &mut Vec<u8>) -> io::Result<()> {
         let region = cache.region.as_ref().ok_or_else(|| corrupt(Corrupt("no region")))?;
+        // How long it is somebody else decides: no reason for this process to end.
+        out.try_reserve(head.length).map_err(|_| io::ErrorKind::OutOfMemory)?;
         region.append_to(head.bytes_at, head.length, out).map_err(corrupt)
     }
 

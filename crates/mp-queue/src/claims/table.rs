@@ -267,6 +267,10 @@ impl Claims {
         }
         // Before the look: who gives one back from here on sets it again.
         self.returned().store(0, Relaxed);
+        self.take_oldest_returned(bytes).inspect_err(|_| self.returned().store(1, Release))
+    }
+
+    fn take_oldest_returned(&self, bytes: &mut Vec<u8>) -> io::Result<Option<(Claimed, Encoding)>> {
         let (mut oldest, mut more): (Option<(u64, u64)>, bool) = (None, false);
         for (slot, entry) in self.entries() {
             let entry = entry?;
@@ -285,12 +289,12 @@ impl Claims {
         let Some((number, slot)) = oldest else { return Ok(None) };
         let entry = self.entry(slot)?;
         let (place, length) = (entry.word(PLACE).load(Relaxed), entry.word(LENGTH).load(Relaxed));
-        let copied = match usize::try_from(length) {
-            Ok(0) => Ok(()),
-            Ok(size) => self.with_window(place, length, |map, at| map.append_to(at, size, bytes)),
-            Err(_) => Err(invalid("bytes longer than memory")),
-        };
-        copied.inspect_err(|_| self.returned().store(1, Release))?;
+        let size = usize::try_from(length).map_err(|_| invalid("bytes longer than memory"))?;
+        if size > 0 {
+            // As for any message: no reason for this process to end.
+            bytes.try_reserve(size).map_err(|_| io::ErrorKind::OutOfMemory)?;
+            self.with_window(place, length, |map, at| map.append_to(at, size, bytes))?;
+        }
         let deliveries = entry.small(DELIVERIES).load(Relaxed).saturating_add(1);
         let [encoding, ..] = entry.word(KIND).load(Relaxed).to_le_bytes();
         Ok(Some((self.claim(slot, &entry, number, deliveries), Encoding(encoding))))
