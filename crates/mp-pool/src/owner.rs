@@ -352,8 +352,7 @@ impl Owner {
             progress |= send(seat, job, queue, scratch);
         }
         if progress {
-            // Those that were sent nothing are not asleep with something to read: for them it is one look.
-            self.seats().for_each(|seat| seat.line.wake());
+            self.seats_mut().for_each(Seat::wake);
         }
         self.hire();
         progress

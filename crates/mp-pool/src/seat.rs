@@ -88,6 +88,8 @@ pub(crate) struct Seat {
     generations: [u16; ENTRIES],
     /// Found full since the line was last looked at by a sleeper.
     pub(crate) full: bool,
+    /// Something was sent, and the worker not woken since.
+    unrung: bool,
 }
 
 /// What a record of the worker was.
@@ -141,6 +143,7 @@ impl Seat {
             used: 0,
             generations: [0; ENTRIES],
             full: false,
+            unrung: false,
         })
     }
 
@@ -229,9 +232,17 @@ impl Seat {
         self.used |= 1 << entry;
         self.load += job.items.len();
         self.sent = self.sent.saturating_add(items);
+        self.unrung = true;
         job.items.each().for_each(Item::sent);
         self.jobs.push_back(InFlight { entry, generation, job, settled: 0 });
         Ok(())
+    }
+
+    /// Wakes the worker if it sleeps beside what was sent; one that was sent nothing sleeps on.
+    pub(crate) fn wake(&mut self) {
+        if std::mem::take(&mut self.unrung) {
+            self.line.wake();
+        }
     }
 
     /// Whether a failed write says nothing of the job: the worker has died, or handles are in flight that it will take.

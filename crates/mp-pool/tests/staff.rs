@@ -42,6 +42,31 @@ fn smoke() {
     });
 }
 
+/// A line of the status that the system keeps of process `pid`.
+fn status(pid: u32, line: &str) -> String {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it lives");
+    let value = text.lines().find_map(|other| other.strip_prefix(line)).expect("the system keeps it");
+    value.trim().to_owned()
+}
+
+#[test]
+fn a_task_wakes_no_worker_but_its_own() {
+    guarded(|| {
+        let pool = Pool::new(2).unwrap();
+        let idle = pool.broadcast(pid, &()).pop().unwrap().unwrap();
+        let switches = || status(idle, "voluntary_ctxt_switches:").parse::<u32>().unwrap();
+        let sleeps = || until("the idle worker sleeps", || status(idle, "State:").starts_with('S'));
+        sleeps();
+        let before = switches();
+        for n in 0..50 {
+            assert_eq!(pool.apply(square, (n,)).unwrap(), n * n);
+            sleeps();
+        }
+        // A few are of its own spinning, which it may have been in the middle of.
+        assert!(switches() < before + 25, "woken {} times", switches() - before);
+    });
+}
+
 #[test]
 fn workers_are_replaced_after_their_number_of_tasks() {
     guarded(|| {
