@@ -157,7 +157,7 @@ fn on_the_first_core() {
     rustix::thread::sched_setaffinity(None, &cores).unwrap();
 }
 
-/// Kills at each step of `lock.acquire:1..=4` and `lock.release:1..=2`; the next one to acquire gets the lock, with the
+/// Kills at each step of a free mutex's taking and giving back, of `lock.acquire:1..=4` and `lock.release:1..=2`; the next one to acquire gets the lock, with the
 /// news exactly when the dead one held it.
 #[test]
 fn a_death_at_any_step_leaves_the_lock_to_the_next() {
@@ -182,7 +182,20 @@ fn a_death_at_any_step_leaves_the_lock_to_the_next() {
             ("lock.release:1", false, true),
             ("lock.release:2", false, false),
             ("lock.release:2", true, true),
+            ("mutex.take:1", false, false),
+            ("mutex.take:2", false, false),
+            ("mutex.take:3", false, true),
+            ("mutex.take:4", false, true),
+            ("mutex.take:5", false, true),
+            ("mutex.give:1", false, true),
+            ("mutex.give:2", false, true),
+            ("mutex.give:3", false, true),
+            ("mutex.give:5", false, false),
         ] {
+            // Where the C library keeps its books in another way it takes all mutexes itself.
+            if step.starts_with("mutex") && !cfg!(all(target_env = "gnu", not(mp_force_fallback))) {
+                continue;
+            }
             let lock = Lock::new().unwrap();
             if orphaned {
                 let lock = lock.clone();
@@ -196,6 +209,53 @@ fn a_death_at_any_step_leaves_the_lock_to_the_next() {
                 Err(AcquireTimeoutError::OwnerDied(_)) => assert!(news, "news after {step}"),
                 Err(error) => panic!("{step}: {error}"),
             }
+        }
+    });
+}
+
+/// Killed between giving the lock back and waking who sleeps for it (`mutex.give:4`), or right behind that.
+#[test]
+fn a_death_before_the_wake_strands_no_waiter() {
+    let test = "a_death_before_the_wake_strands_no_waiter";
+    match role().as_deref() {
+        Some("waiter") => {
+            let lock: Lock = given();
+            say_thread();
+            drop(lock.acquire().unwrap());
+            say("got it");
+            return;
+        }
+        Some(_) => {
+            let lock: Lock = given();
+            let guard = lock.acquire().unwrap();
+            say("holding");
+            let _ = mp_test::hear();
+            guard.release();
+            say("survived");
+            return;
+        }
+        None => {}
+    }
+    if !mp_test::steps_or_say(mp_core::step::enabled(), test) {
+        return;
+    }
+    let steps = if cfg!(all(target_env = "gnu", not(mp_force_fallback))) {
+        &["mutex.give:4", "mutex.give:5", "lock.release:2"][..]
+    } else {
+        &["lock.release:2"]
+    };
+    guarded(|| {
+        for step in steps {
+            let lock = Lock::new().unwrap();
+            let mut dying = start_with(test, "dying", &lock, Some(step));
+            dying.expect("holding");
+            let mut waiter = start(test, "waiter", &lock);
+            asleep(&mut waiter);
+            dying.tell("give it back");
+            assert_eq!(dying.word(), None, "{step} was not reached");
+            waiter.expect("got it");
+            assert!(waiter.wait().success());
+            dying.wait();
         }
     });
 }

@@ -6,6 +6,8 @@
 #![cfg(loom)]
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
+#[path = "loom/owner.rs"]
+mod owner;
 #[path = "loom/raw.rs"]
 mod raw;
 

@@ -223,24 +223,28 @@ fn a_time_out_of_999_ms_is_one_of_999_ms() {
 /// The longest time-out waits for ever, and ends when what was waited for comes.
 #[test]
 fn the_longest_time_out_is_none() {
-    guarded(|| {
-        for wait in all() {
-            thread::scope(|scope| {
-                let (at, from) = std::sync::mpsc::channel();
-                let waiter = std::sync::Mutex::new(None);
-                (wait.hold)(&|| {
-                    let (at, wait) = (at.clone(), &wait);
-                    *waiter.lock().unwrap() = Some(scope.spawn(move || {
-                        at.send(rustix::thread::gettid().as_raw_nonzero()).unwrap();
-                        (wait.wait)(Duration::MAX)
-                    }));
-                    sleeps(&from.recv().unwrap().to_string());
-                });
-                (wait.release)();
-                assert!(waiter.lock().unwrap().take().unwrap().join().unwrap(), "{}", wait.name);
+    guarded(|| all().iter().for_each(|wait| drop(seen_asleep(wait, Duration::MAX))));
+}
+
+/// Waits for so long at most, and is let go when it is seen asleep, however long that takes; the call that it slept in.
+fn seen_asleep(wait: &Wait, timeout: Duration) -> Vec<String> {
+    thread::scope(|scope| {
+        let (at, from) = std::sync::mpsc::channel();
+        let seen = std::sync::Mutex::new(None);
+        (wait.hold)(&|| {
+            let at = at.clone();
+            let waiter = scope.spawn(move || {
+                at.send(rustix::thread::gettid().as_raw_nonzero()).unwrap();
+                (wait.wait)(timeout)
             });
-        }
-    });
+            let call = sleeps(&from.recv().unwrap().to_string());
+            *seen.lock().unwrap() = Some((waiter, call));
+        });
+        (wait.release)();
+        let (waiter, call) = seen.into_inner().unwrap().unwrap();
+        assert!(waiter.join().unwrap(), "{}", wait.name);
+        call
+    })
 }
 
 /// Waits until the thread sleeps; the operation and its arguments.
@@ -261,22 +265,11 @@ fn no_sleep_is_on_the_wall_clock() {
     const ON_THE_WALL_CLOCK: u64 = 256;
     guarded(|| {
         for wait in all() {
-            thread::scope(|scope| {
-                let (at, from) = std::sync::mpsc::channel();
-                (wait.hold)(&|| {
-                    let (at, wait) = (at.clone(), &wait);
-                    let waiter = scope.spawn(move || {
-                        at.send(rustix::thread::gettid().as_raw_nonzero()).unwrap();
-                        (wait.wait)(Duration::from_millis(300))
-                    });
-                    let call = sleeps(&from.recv().unwrap().to_string());
-                    if call[0] == libc::SYS_futex.to_string() {
-                        let operation = u64::from_str_radix(call[2].trim_start_matches("0x"), 16).unwrap();
-                        assert_eq!(operation & ON_THE_WALL_CLOCK, 0, "{}: futex {operation:#x}", wait.name);
-                    }
-                    assert!(!waiter.join().unwrap());
-                });
-            });
+            let call = seen_asleep(&wait, Duration::from_secs(3600));
+            if call[0] == libc::SYS_futex.to_string() {
+                let operation = u64::from_str_radix(call[2].trim_start_matches("0x"), 16).unwrap();
+                assert_eq!(operation & ON_THE_WALL_CLOCK, 0, "{}: futex {operation:#x}", wait.name);
+            }
         }
     });
 }

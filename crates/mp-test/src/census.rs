@@ -57,7 +57,8 @@ impl Census {
             left.push(format!("{} threads where there were {}", now.threads, self.threads));
         }
         left.extend(now.children.difference(&self.children).map(|child| format!("child {child}")));
-        left.extend(now.names.difference(&self.names).map(|name| format!("/dev/shm/{name}")));
+        let new = now.names.difference(&self.names).filter(|name| !is_of_another(name));
+        left.extend(new.map(|name| format!("/dev/shm/{name}")));
         left
     }
 }
@@ -109,6 +110,17 @@ fn child_of(parent: &str, pid: &str) -> Option<String> {
     })
 }
 
+/// Whether the name is that of a test which runs beside this one: such names carry the process, and that lives, as no child of ours.
+fn is_of_another(name: &str) -> bool {
+    let pid = name.split('-').find(|part| part.parse::<u32>().is_ok_and(|pid| pid > 1));
+    pid.is_some_and(|pid| {
+        let me = std::process::id().to_string();
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+        pid != me && state.is_some_and(|state| state != 'Z') && child_of(&me, pid).is_none()
+    })
+}
+
 /// Names of ours in shared memory; other programs may come and go there.
 fn names() -> BTreeSet<String> {
     let ours = |name: &String| ["mp", "shmem_", "multiprocess"].iter().any(|start| name.starts_with(start));
@@ -138,6 +150,15 @@ mod tests {
         fs::write(&name, "").unwrap();
         assert!(before.left().contains(&name));
         fs::remove_file(name).unwrap();
+        // One whose process is gone, and one of a test beside this one.
+        let [gone, beside] = ["4194304".to_owned(), std::os::unix::process::parent_id().to_string()]
+            .map(|pid| format!("/dev/shm/mp-test-{pid}-left"));
+        fs::write(&gone, "").unwrap();
+        fs::write(&beside, "").unwrap();
+        let left = before.left();
+        fs::remove_file(&gone).unwrap();
+        fs::remove_file(&beside).unwrap();
+        assert!(left.contains(&gone) && !left.contains(&beside), "{left:?}");
         before.assert_nothing_left();
     }
 }

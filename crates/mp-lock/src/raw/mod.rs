@@ -5,6 +5,7 @@ pub(crate) mod done;
 pub(crate) mod flag;
 pub(crate) mod gate;
 pub(crate) mod meeting;
+pub(crate) mod owner;
 pub(crate) mod permits;
 pub(crate) mod shares;
 pub(crate) mod sync;

@@ -24,6 +24,8 @@
 
 #![expect(unsafe_code, reason = "robust process-shared mutexes exist only in pthread")]
 
+use super::held::{self, Take};
+use crate::raw::owner::{TID_MASK, give};
 use crate::spin;
 use libc::{c_int, pthread_mutex_t, pthread_mutexattr_t};
 use mp_core::deadline::SLICE;
@@ -97,7 +99,6 @@ const MARK: u32 = u32::from_ne_bytes(*b"rob1");
 
 /// Where pthread keeps the word that the kernel knows: the owner's thread id, and two flags. The ABI of robust futexes.
 const WORD: usize = if cfg!(target_env = "musl") { 4 } else { 0 };
-const TID_MASK: u32 = 0x3fff_ffff;
 
 /// A view of the mutex at one place of a mapping. Cheap to make, free to copy.
 #[derive(Clone, Copy)]
@@ -189,19 +190,41 @@ impl<'a> RobustMutex<'a> {
     ///
     /// # Errors
     ///
-    /// `TimedOut` when another thread owns it.
-    #[inline]
+    /// `TimedOut` when another thread owns it; `Os(EINVAL)` when it was written over.
+    #[inline(always)]
     pub fn try_lock(&self) -> Result<Acquired, RawLockError> {
+        // SAFETY: as in `owner`; the kind is what `init` made it.
+        match unsafe { held::take(self.raw()) } {
+            Take::Taken => Ok(Acquired::Clean),
+            Take::Held => Err(RawLockError::TimedOut),
+            Take::Lost => Err(RawLockError::NotRecoverable),
+            Take::Ask => self.ask_for(),
+        }
+    }
+
+    /// Has the C library acquire it, if it is free.
+    #[cold]
+    fn ask_for(&self) -> Result<Acquired, RawLockError> {
+        self.check_kind()?;
         // SAFETY: as in `owner`.
         unsafe { try_lock(self.raw()) }
+    }
+
+    /// The C library takes the mutex for what it says to be.
+    fn check_kind(&self) -> Result<(), RawLockError> {
+        // SAFETY: as in `owner`.
+        if unsafe { held::is_of_kind(self.raw(), held::KIND) } {
+            return Ok(());
+        }
+        Err(RawLockError::Os(libc::EINVAL))
     }
 
     /// Acquires it, waiting until `deadline`.
     ///
     /// # Errors
     ///
-    /// `TimedOut`, or `AlreadyHeld` by the calling thread.
-    #[inline]
+    /// `TimedOut`, or `AlreadyHeld` by the calling thread; `Os(EINVAL)` when it was written over.
+    #[inline(always)]
     pub fn lock(&self, deadline: Deadline) -> Result<Acquired, RawLockError> {
         match self.try_lock() {
             Err(RawLockError::TimedOut) => self.lock_contended(deadline),
@@ -222,6 +245,7 @@ impl<'a> RobustMutex<'a> {
         if settled {
             return tried;
         }
+        self.check_kind()?;
         // SAFETY: as in `owner`.
         unsafe { lock_in_slices(self.raw(), deadline) }
     }
@@ -229,15 +253,36 @@ impl<'a> RobustMutex<'a> {
     /// What the mutex guards is whole again. Only after [`Acquired::OwnerDied`], before [`unlock`](Self::unlock).
     #[inline]
     pub fn mark_consistent(&self) {
-        // SAFETY: as in `owner`.
-        unsafe { mark_consistent(self.raw()) };
+        if self.is_ours_and_of_its_kind() {
+            // SAFETY: as in `owner`.
+            unsafe { mark_consistent(self.raw()) };
+        }
     }
 
     /// Gives it back; false, and nothing happens, when the calling thread does not own it (in a forked child, say).
-    #[inline]
+    #[inline(always)]
     pub fn unlock(&self) -> bool {
+        // SAFETY: as in `try_lock`.
+        let given = unsafe { held::give(self.raw()) };
+        given || self.ask_to_unlock()
+    }
+
+    /// Has the C library give it back.
+    #[cold]
+    fn ask_to_unlock(&self) -> bool {
         // SAFETY: as in `owner`.
-        unsafe { unlock(self.raw()) }
+        self.is_ours_and_of_its_kind() && unsafe { unlock(self.raw()) }
+    }
+
+    /// Whether the calling thread owns it. If so the kind is what it was made, so that the C library does what is meant: refusing would
+    /// leave the mutex held.
+    fn is_ours_and_of_its_kind(&self) -> bool {
+        let ours = self.owner().is_some_and(is_this_thread);
+        if ours {
+            // SAFETY: as in `owner`, and it is ours.
+            unsafe { held::mend_kind(self.raw()) };
+        }
+        ours
     }
 }
 
@@ -330,11 +375,20 @@ fn check(answer: c_int) -> io::Result<()> {
 /// As [`lock_in_slices`].
 #[inline]
 pub(crate) unsafe fn owner(mutex: *mut pthread_mutex_t) -> Option<u32> {
+    // SAFETY: the caller's promise.
+    let word = unsafe { word(mutex) };
+    Some(word.load(Ordering::Relaxed) & TID_MASK).filter(|tid| *tid != 0)
+}
+
+/// # Safety
+///
+/// As [`lock_in_slices`].
+#[inline]
+unsafe fn word<'a>(mutex: *mut pthread_mutex_t) -> &'a AtomicU32 {
     // SAFETY: inside of the mutex, which is larger.
     let word = unsafe { mutex.byte_add(WORD) }.cast::<AtomicU32>();
     // SAFETY: aligned to 4, and it stays mapped, the caller promises; pthread and the kernel access it atomically, too.
-    let word = unsafe { &*word };
-    Some(word.load(Ordering::Relaxed) & TID_MASK).filter(|tid| *tid != 0)
+    unsafe { &*word }
 }
 
 /// Whether `thread` is the calling one.
@@ -365,7 +419,27 @@ pub(crate) fn this_thread() -> u32 {
 #[inline]
 pub(crate) unsafe fn try_lock(mutex: *mut pthread_mutex_t) -> Result<Acquired, RawLockError> {
     // SAFETY: the caller's promise.
-    acquired(unsafe { libc::pthread_mutex_trylock(mutex) })
+    let tried = acquired(unsafe { libc::pthread_mutex_trylock(mutex) });
+    if tried == Err(RawLockError::NotRecoverable) {
+        // SAFETY: as above.
+        unsafe { leave_lost(mutex) };
+    }
+    tried
+}
+
+/// After the C library has said that the mutex is lost: glibc's `trylock` then leaves the thread's id in the word, and who comes next
+/// would wait for it instead of being told.
+///
+/// # Safety
+///
+/// As [`lock_in_slices`].
+#[cold]
+unsafe fn leave_lost(mutex: *mut pthread_mutex_t) {
+    // SAFETY: the caller's promise.
+    let word = unsafe { word(mutex) };
+    if word.load(Ordering::Relaxed) & TID_MASK == this_thread() && give(word) {
+        mp_core::park::wake(word, 1);
+    }
 }
 
 /// # Safety

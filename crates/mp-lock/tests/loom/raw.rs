@@ -10,6 +10,8 @@ pub(crate) mod flag;
 pub(crate) mod gate;
 #[path = "../../src/raw/meeting.rs"]
 pub(crate) mod meeting;
+#[path = "../../src/raw/owner.rs"]
+pub(crate) mod owner;
 #[path = "../../src/raw/permits.rs"]
 pub(crate) mod permits;
 #[path = "../../src/raw/shares.rs"]
