@@ -1,5 +1,7 @@
 //! One of many: `wait`, plain `poll`, and tokio, over ends that other processes feed.
 
+#![expect(unsafe_code, reason = "tokio wants to be told that a descriptor stays the same")]
+
 use multiprocess::lock::Event;
 use multiprocess::pipe::{Connection, wait};
 use multiprocess::{Process, Queue, RemoteError, pipe};
@@ -87,11 +89,8 @@ fn by_poll() -> Result<u32, Box<dyn Error>> {
 /// The same in tokio's own terms.
 async fn by_async_fd() -> Result<u32, Box<dyn Error>> {
     let (process, numbers, _sum, _done) = feeder()?;
-    #[allow(
-        deprecated,
-        reason = "what newer versions offer instead is unsafe, for types that lie about their descriptor"
-    )]
-    let mut numbers = AsyncFd::with_interest(numbers, Interest::READABLE)?;
+    // SAFETY: an end gives one descriptor, which it keeps open until it is dropped.
+    let mut numbers = unsafe { AsyncFd::register_with_interest(numbers, Interest::READABLE) }?;
     let mut added = 0;
     loop {
         let mut ready = numbers.readable_mut().await?;

@@ -87,7 +87,7 @@ pub fn run(data: &[u8]) {
             },
             // It waits for the owner of a lock for as long as it takes, and a damaged lock may name one that never was.
             _ if locks_are_whole => drop(queue.close()),
-            _ => {}
+            _ => drop(queue.close_timeout(NOW)),
         }
     }
     drop((queue, sender));

@@ -10,9 +10,7 @@ use crate::packet::{self, Inbox};
 use crate::poller::Poller;
 use crate::ring::{Direction, Ring, Table};
 use crate::travel;
-use mp_core::handle::Handles;
-use mp_core::wire::Message;
-use mp_core::{Deadline, Encoding, Waitable};
+use mp_core::{Deadline, Waitable};
 use mp_shm::{Format, Growable, HEADER};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, de::DeserializeOwned};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
@@ -173,12 +171,7 @@ impl Connection {
     ///
     /// See [`SendError`].
     pub fn send_bytes(&mut self, bytes: &[u8]) -> Result<(), SendError<()>> {
-        let result = if self.writer.send_plain(&self.link, Encoding::BYTES, bytes) {
-            self.writer.wake_reader(&self.link)
-        } else {
-            let message = Message { encoding: Encoding::BYTES, bytes, handles: Handles::default() };
-            self.writer.send_message(&self.link, message, Deadline::NEVER)
-        };
+        let result = self.writer.send_bytes(&self.link, bytes);
         self.settle();
         result.map_err(|refused| refused.with(()).unwrap_or_else(SendError::Disconnected))
     }
@@ -235,11 +228,7 @@ impl Connection {
         deadline: Deadline,
     ) -> Result<Option<T>, RecvError> {
         let reader = self.reader.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let result = match reader.wait(&self.link, deadline) {
-            Ok(Some(head)) => reader.take(&self.link, &head).map(Some),
-            Ok(None) => Ok(None),
-            Err(error) => Err(error),
-        };
+        let result = reader.recv(&self.link, deadline);
         self.settle();
         result
     }
@@ -270,11 +259,7 @@ impl Connection {
             self.settle();
             return Ok(head.length);
         }
-        let result = match reader.wait(&self.link, Deadline::NEVER) {
-            Ok(Some(head)) => reader.take_bytes_into(&self.link, &head, buffer),
-            Ok(None) => Err(RecvError::Disconnected),
-            Err(error) => Err(error),
-        };
+        let result = reader.recv_into(&self.link, buffer);
         self.settle();
         result?.map_err(RecvBytesIntoError::TooShort)
     }
@@ -287,11 +272,7 @@ impl Connection {
     /// [`Moved`](RecvError::Moved), [`InUse`](RecvError::InUse), or what the system says.
     pub fn poll(&mut self, timeout: Duration) -> Result<bool, RecvError> {
         let reader = self.reader.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let result = match reader.wait(&self.link, Deadline::after(timeout)) {
-            Ok(found) => Ok(found.is_some()),
-            Err(RecvError::Disconnected) => Ok(true),
-            Err(error) => Err(error),
-        };
+        let result = reader.poll(&self.link, Deadline::after(timeout));
         self.settle();
         result
     }

@@ -4,6 +4,7 @@ use crate::error::{RecvError, SendError};
 use crate::link::{Link, Unusable};
 use crate::ring::{Growth, Head, ReaderCache, Record, Ring, WriteError, WriterCache};
 use mp_core::deadline::Deadline;
+use mp_core::handle::Handles;
 use mp_core::news;
 use mp_core::park::{self, Spin};
 use mp_core::wire::{self, Message};
@@ -119,9 +120,19 @@ impl Writer {
         result
     }
 
+    /// Sends `bytes` as they are; waits for room.
+    #[inline(always)]
+    pub(crate) fn send_bytes(&mut self, link: &Link, bytes: &[u8]) -> Result<(), Refused> {
+        if self.send_plain(link, Encoding::BYTES, bytes) {
+            return self.wake_reader(link);
+        }
+        let message = Message { encoding: Encoding::BYTES, bytes, handles: Handles::default() };
+        self.send_message(link, message, Deadline::NEVER)
+    }
+
     /// The way of most messages: see [`Ring::write_plain`]. False when nothing was sent.
     #[inline(always)]
-    pub(crate) fn send_plain(&mut self, link: &Link, encoding: Encoding, bytes: &[u8]) -> bool {
+    fn send_plain(&mut self, link: &Link, encoding: Encoding, bytes: &[u8]) -> bool {
         self.peer_is_fresh()
             && link.check(self.ring.writer_lease()).is_ok()
             && self.ring.write_plain(&self.cache, u64::MAX, encoding, bytes)
@@ -156,7 +167,7 @@ impl Writer {
 
     /// After [`send_plain`](Writer::send_plain): as [`send_message`](Writer::send_message) ends.
     #[inline(always)]
-    pub(crate) fn wake_reader(&mut self, link: &Link) -> Result<(), Refused> {
+    fn wake_reader(&mut self, link: &Link) -> Result<(), Refused> {
         // A peer that had gone before it could be woken never sees the message, unless it had taken it already.
         if wake(&self.ring, self.ring.reader_asleep(), link) || self.ring.is_empty() {
             Ok(())
@@ -173,12 +184,7 @@ impl Writer {
     }
 
     #[inline(always)]
-    pub(crate) fn send_message(
-        &mut self,
-        link: &Link,
-        message: Message<'_>,
-        deadline: Deadline,
-    ) -> Result<(), Refused> {
+    fn send_message(&mut self, link: &Link, message: Message<'_>, deadline: Deadline) -> Result<(), Refused> {
         if message.handles.is_empty() && self.send_plain(link, message.encoding, message.bytes) {
             return self.wake_reader(link);
         }
@@ -393,13 +399,43 @@ impl Reader {
         }
     }
 
-    /// Takes the message that [`wait`](Reader::wait) showed.
+    /// Receives the next message; `None` when the time is over.
     #[inline]
-    pub(crate) fn take<T: DeserializeOwned + 'static>(
+    pub(crate) fn recv<T: DeserializeOwned + 'static>(
         &mut self,
         link: &Link,
-        head: &Head,
-    ) -> Result<T, RecvError> {
+        deadline: Deadline,
+    ) -> Result<Option<T>, RecvError> {
+        match self.wait(link, deadline)? {
+            Some(head) => self.take(link, &head).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Receives the next message into `buffer`, or back whole when that is too small.
+    pub(crate) fn recv_into(
+        &mut self,
+        link: &Link,
+        buffer: &mut [u8],
+    ) -> Result<Result<usize, Vec<u8>>, RecvError> {
+        match self.wait(link, Deadline::NEVER)? {
+            Some(head) => self.take_bytes_into(link, &head, buffer),
+            None => Err(RecvError::Disconnected),
+        }
+    }
+
+    /// Whether a receive would not block, now or before the time is over.
+    pub(crate) fn poll(&mut self, link: &Link, deadline: Deadline) -> Result<bool, RecvError> {
+        match self.wait(link, deadline) {
+            Ok(found) => Ok(found.is_some()),
+            Err(RecvError::Disconnected) => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes the message that [`wait`](Reader::wait) showed.
+    #[inline]
+    fn take<T: DeserializeOwned + 'static>(&mut self, link: &Link, head: &Head) -> Result<T, RecvError> {
         // Bytes that are the value itself are copied once, into the value.
         if head.encoding != Encoding::POSTCARD {
             let bytes = self.take_bytes(link, head)?;
@@ -418,7 +454,7 @@ impl Reader {
 
     /// As [`take`](Reader::take), without decoding; handles are closed.
     #[inline]
-    pub(crate) fn take_bytes(&mut self, link: &Link, head: &Head) -> Result<Vec<u8>, RecvError> {
+    fn take_bytes(&mut self, link: &Link, head: &Head) -> Result<Vec<u8>, RecvError> {
         let mut bytes = Vec::new();
         self.ring.copy_to(&self.cache, head, &mut bytes).map_err(RecvError::Io)?;
         self.commit(link, head)?;
@@ -426,7 +462,7 @@ impl Reader {
     }
 
     /// As [`take_bytes`](Reader::take_bytes), into the front of `buffer`; the whole message when it is too small.
-    pub(crate) fn take_bytes_into(
+    fn take_bytes_into(
         &mut self,
         link: &Link,
         head: &Head,

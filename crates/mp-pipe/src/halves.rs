@@ -8,9 +8,7 @@ use crate::error::{
 use crate::half::{Reader, Refused, Writer};
 use crate::link::Link;
 use crate::poller::Poller;
-use mp_core::handle::Handles;
-use mp_core::wire::Message;
-use mp_core::{Deadline, Encoding, Waitable};
+use mp_core::{Deadline, Waitable};
 use serde::{Serialize, de::DeserializeOwned};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -136,9 +134,8 @@ impl SendHalf {
     ///
     /// See [`SendError`].
     pub fn send_bytes(&mut self, bytes: &[u8]) -> Result<(), SendError<()>> {
-        let message = Message { encoding: Encoding::BYTES, bytes, handles: Handles::default() };
         let sent = match &mut self.writer {
-            Some(writer) => writer.send_message(&self.link, message, Deadline::NEVER),
+            Some(writer) => writer.send_bytes(&self.link, bytes),
             None => Err(Refused::Disconnected),
         };
         sent.map_err(|refused| refused.with(()).unwrap_or_else(SendError::Disconnected))
@@ -245,10 +242,7 @@ impl RecvHalf {
     ///
     /// As [`Connection::recv_bytes_into`].
     pub fn recv_bytes_into(&mut self, buffer: &mut [u8]) -> Result<usize, RecvBytesIntoError> {
-        let received = self.with_reader(|reader, link| match reader.wait(link, Deadline::NEVER)? {
-            Some(head) => reader.take_bytes_into(link, &head, buffer),
-            None => Err(RecvError::Disconnected),
-        });
+        let received = self.with_reader(|reader, link| reader.recv_into(link, buffer));
         received?.map_err(RecvBytesIntoError::TooShort)
     }
 
@@ -259,21 +253,14 @@ impl RecvHalf {
     /// [`Moved`](RecvError::Moved), [`InUse`](RecvError::InUse), or what the system says.
     pub fn poll(&mut self, timeout: Duration) -> Result<bool, RecvError> {
         let deadline = Deadline::after(timeout);
-        self.with_reader(|reader, link| match reader.wait(link, deadline) {
-            Ok(found) => Ok(found.is_some()),
-            Err(RecvError::Disconnected) => Ok(true),
-            Err(error) => Err(error),
-        })
+        self.with_reader(|reader, link| reader.poll(link, deadline))
     }
 
     fn recv_until<T: DeserializeOwned + 'static>(
         &mut self,
         deadline: Deadline,
     ) -> Result<Option<T>, RecvError> {
-        self.with_reader(|reader, link| match reader.wait(link, deadline)? {
-            Some(head) => reader.take(link, &head).map(Some),
-            None => Ok(None),
-        })
+        self.with_reader(|reader, link| reader.recv(link, deadline))
     }
 
     /// Whoever polls the descriptor from outside is told of what is left after each operation.

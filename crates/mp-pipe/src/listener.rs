@@ -39,7 +39,8 @@ enum Door {
 /// Without a key, only processes of the same user are let in, and the socket file is theirs alone.
 ///
 /// A client that connects and keeps silent is in nobody's way: others are accepted meanwhile, and it is sent away after ten
-/// seconds. Handshakes go on only inside [`accept`](Listener::accept) and its siblings, so clients wait while nobody calls them.
+/// seconds, or after one when its descriptor is the last and somebody else comes. Handshakes go on only inside
+/// [`accept`](Listener::accept) and its siblings, so clients wait while nobody calls them.
 ///
 /// Dropping the listener closes it and removes its socket file. A killed one leaves the file behind; the next
 /// [`bind`](Listener::bind) to the same path clears it away.

@@ -149,11 +149,7 @@ impl<T> Receiver<T> {
     /// [`Moved`](RecvError::Moved), [`InUse`](RecvError::InUse), or what the system says.
     pub fn poll(&mut self, timeout: Duration) -> Result<bool, RecvError> {
         let reader = self.reader.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let result = match reader.wait(&self.link, Deadline::after(timeout)) {
-            Ok(found) => Ok(found.is_some()),
-            Err(RecvError::Disconnected) => Ok(true),
-            Err(error) => Err(error),
-        };
+        let result = reader.poll(&self.link, Deadline::after(timeout));
         self.settle();
         result
     }
@@ -212,11 +208,7 @@ impl<T: DeserializeOwned + 'static> Receiver<T> {
     #[inline]
     fn recv_until(&mut self, deadline: Deadline) -> Result<Option<T>, RecvError> {
         let reader = self.reader.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let result = match reader.wait(&self.link, deadline) {
-            Ok(Some(head)) => reader.take(&self.link, &head).map(Some),
-            Ok(None) => Ok(None),
-            Err(error) => Err(error),
-        };
+        let result = reader.recv(&self.link, deadline);
         self.settle();
         result
     }

@@ -26,7 +26,9 @@ fn smoke() {
                 assert_eq!(listener.local_address(), &address);
                 let (ours, theirs) = meet(&mut listener, || connect(&address, key));
                 let (mut ours, mut theirs) = (ours.unwrap(), theirs.unwrap());
+                assert!(!theirs.poll(Duration::ZERO).unwrap());
                 ours.send("there".to_owned()).unwrap();
+                assert!(theirs.poll(Duration::MAX).unwrap());
                 assert_eq!(theirs.recv::<String>().unwrap(), "there");
                 theirs.send(vec![7_u64; 200_000]).unwrap();
                 assert_eq!(ours.recv::<Vec<u64>>().unwrap(), vec![7; 200_000]);

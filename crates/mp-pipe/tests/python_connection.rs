@@ -2,9 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
-use mp_pipe::{Connection, Receiver, RecvError, Sender, give, pipe, pipe_one_way, take, wait};
+use mp_pipe::{
+    Connection, Passed, Readable, Receiver, RecvError, Sender, Waitable, give, pipe, pipe_one_way, take, wait,
+};
 use mp_test::{Hail, Role, command, guarded, hear, role, say};
 use serde::Serialize;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::thread;
 use std::time::{Duration, Instant};
 
 const SHORT: Duration = Duration::from_millis(30);
@@ -163,20 +168,34 @@ mod poll {
         });
     }
 
-    /// Looking takes nothing: not a byte of a message is gone after many looks, also of another thread's kind.
+    /// Looking takes nothing, in another process either: not a byte of a message is gone after many looks.
     #[test]
     fn poll_never_takes_a_part_of_a_message() {
-        guarded(|| {
-            let (mut left, mut right) = pipe().unwrap();
+        const ME: &str = "poll::poll_never_takes_a_part_of_a_message";
+        if role().is_some() {
+            let mut connection: Connection = take("value").unwrap();
             for round in 0..100_u8 {
-                left.send_bytes(&[round; 1000]).unwrap();
-                left.send_bytes(&[round]).unwrap();
-                assert!((0..10).all(|_| right.poll(Duration::ZERO).unwrap()));
-                assert_eq!(wait(&[&right], None).unwrap(), [0]);
-                assert_eq!(right.recv_bytes().unwrap(), [round; 1000]);
-                assert!((0..10).all(|_| right.poll(Duration::ZERO).unwrap()));
-                assert_eq!(right.recv_bytes().unwrap(), [round]);
+                // Before it comes, while it comes, and when it is there.
+                for part in [&[round; 1000][..], &[round; 70_000], &[round]] {
+                    while !connection.poll(Duration::from_micros(10)).unwrap() {}
+                    assert!((0..10).all(|_| connection.poll(Duration::ZERO).unwrap()));
+                    assert_eq!(wait(&[&connection], None).unwrap(), [0]);
+                    assert_eq!(connection.recv_bytes().unwrap(), part);
+                    connection.send_bytes(b"next").unwrap();
+                }
             }
+            return;
+        }
+        guarded(|| {
+            let (mut ours, theirs) = pipe().unwrap();
+            let mut child = second(ME, &theirs);
+            for round in 0..100_u8 {
+                for part in [&[round; 1000][..], &[round; 70_000], &[round]] {
+                    ours.send_bytes(part).unwrap();
+                    assert_eq!(ours.recv_bytes().unwrap(), b"next");
+                }
+            }
+            assert!(child.wait().success());
         });
     }
 
@@ -225,10 +244,113 @@ mod pickling {
             assert!(child.wait().success());
         });
     }
+
+    /// A socket that this process has connected and another one goes on with.
+    #[test]
+    fn a_connected_socket_goes_on_in_another_process() {
+        const ME: &str = "pickling::a_connected_socket_goes_on_in_another_process";
+        if role().is_some() {
+            let mut connection: Connection = take("value").unwrap();
+            let socket: Passed<TcpStream> = connection.recv().unwrap();
+            let mut socket = socket.into_inner();
+            let mut bytes = [0; 5];
+            socket.read_exact(&mut bytes).unwrap();
+            return socket.write_all(&bytes.map(|byte| byte.to_ascii_uppercase())).unwrap();
+        }
+        guarded(|| {
+            let (mut ours, theirs) = pipe().unwrap();
+            let mut child = second(ME, &theirs);
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let there = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let (mut here, _) = listener.accept().unwrap();
+            ours.send(Passed(there)).unwrap();
+            here.write_all(b"hello").unwrap();
+            let mut text = String::new();
+            here.read_to_string(&mut text).unwrap();
+            assert_eq!(text, "HELLO");
+            assert!(child.wait().success());
+        });
+    }
 }
 
 mod waiting {
     use super::*;
+
+    /// Four that write to their ends in processes of their own, some of them slowly, until all have gone.
+    #[test]
+    fn four_pipes_of_other_processes_to_the_end() {
+        const ME: &str = "waiting::four_pipes_of_other_processes_to_the_end";
+        const COUNT: u32 = 10;
+        if role().is_some() {
+            let (mut sender, slow): (Sender<u32>, bool) = take("value").unwrap();
+            for n in 0..COUNT {
+                if slow {
+                    std::thread::sleep(Duration::from_millis(3));
+                }
+                sender.send(n).unwrap();
+            }
+            return;
+        }
+        guarded(|| {
+            let (mut readers, mut children): (Vec<Receiver<u32>>, Vec<Role>) = (0..4)
+                .map(|n| {
+                    let (sender, receiver) = pipe_one_way().unwrap();
+                    (receiver, second(ME, &(sender, n % 2 == 0)))
+                })
+                .unzip();
+            let mut seen = 0;
+            while !readers.is_empty() {
+                let items: Vec<&dyn Waitable> =
+                    readers.iter().map(|reader| reader as &dyn Waitable).collect();
+                for index in wait(&items, None).unwrap().into_iter().rev() {
+                    match readers[index].try_recv() {
+                        Ok(_) => seen += 1,
+                        Err(error) => {
+                            assert!(error.is_disconnected(), "{error}");
+                            drop(readers.remove(index));
+                        }
+                    }
+                }
+            }
+            assert_eq!(seen, 4 * COUNT);
+            assert!(children.iter_mut().all(|child| child.wait().success()));
+        });
+    }
+
+    /// The same over sockets, which the kernel calls readable also at their end.
+    #[test]
+    fn four_sockets_to_the_end() {
+        const COUNT: usize = 10;
+        guarded(|| {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listener.local_addr().unwrap();
+            thread::scope(|scope| {
+                for n in 0..4_u8 {
+                    scope.spawn(move || {
+                        let mut socket = TcpStream::connect(address).unwrap();
+                        for _ in 0..COUNT {
+                            thread::sleep(Duration::from_millis(u64::from(n)));
+                            socket.write_all(&[n; 50]).unwrap();
+                        }
+                    });
+                }
+                let mut sockets: Vec<Readable<TcpStream>> =
+                    (0..4).map(|_| Readable(listener.accept().unwrap().0)).collect();
+                let mut seen = [0; 4];
+                while !sockets.is_empty() {
+                    let items: Vec<&dyn Waitable> = sockets.iter().map(|one| one as &dyn Waitable).collect();
+                    for index in wait(&items, None).unwrap().into_iter().rev() {
+                        let mut bytes = [0; 32];
+                        match sockets[index].0.read(&mut bytes).unwrap() {
+                            0 => drop(sockets.remove(index)),
+                            count => bytes[..count].iter().for_each(|n| seen[usize::from(*n)] += 1),
+                        }
+                    }
+                }
+                assert_eq!(seen, [COUNT * 50; 4]);
+            });
+        });
+    }
 
     /// A time that is over before it begins looks once.
     #[test]

@@ -1,10 +1,7 @@
 //! The descriptors of connections in event loops of others: tokio's `AsyncFd` without the feature `async`.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
-#![allow(
-    deprecated,
-    reason = "what tokio offers instead is unsafe, since other types may lie about their descriptor"
-)]
+#![expect(unsafe_code, reason = "tokio wants to be told that a descriptor stays the same")]
 
 use mp_pipe::{Receiver, pipe_one_way};
 use mp_test::guarded;
@@ -41,7 +38,9 @@ fn tokio_misses_nothing() {
                 }
             });
             runtime.block_on(async {
-                let mut end = AsyncFd::with_interest(receiver, Interest::READABLE).unwrap();
+                // SAFETY: an end gives one descriptor, which it keeps open until it is dropped.
+                let end = unsafe { AsyncFd::register_with_interest(receiver, Interest::READABLE) };
+                let mut end = end.unwrap();
                 for n in 0..COUNT {
                     assert_eq!(receive(&mut end).await, Some(n));
                 }

@@ -4,10 +4,10 @@ use crate::claims::{Claimed, Claims};
 use crate::core::Core;
 use crate::end::{End, Kind};
 use crate::error::{GetError, GetTimeoutError, PutError, PutTimeoutError, TryGetError, TryPutError};
-use crate::methods::{get, get_claimed, getting, looking, put, putting};
+use crate::methods::{get, get_claimed, getting, handle, looking, put, putting};
 use mp_core::Deadline;
 use mp_pipe::packet;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de, de::DeserializeOwned};
+use serde::{Serialize, de::DeserializeOwned};
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -339,28 +339,4 @@ impl fmt::Debug for Claim {
     }
 }
 
-impl<T> Clone for JoinableQueue<T> {
-    fn clone(&self) -> JoinableQueue<T> {
-        JoinableQueue { put_end: self.put_end.clone(), get_end: self.get_end.clone(), values: PhantomData }
-    }
-}
-
-impl<T> fmt::Debug for JoinableQueue<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.core().describe("JoinableQueue", f)
-    }
-}
-
-impl<T> Serialize for JoinableQueue<T> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        End::serialize(Kind::Joinable, &[&self.put_end, &self.get_end], serializer)
-    }
-}
-
-impl<'de, T> Deserialize<'de> for JoinableQueue<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<JoinableQueue<T>, D::Error> {
-        let (put_end, get_end) = End::deserialize(Kind::Joinable, deserializer)?;
-        let get_end = get_end.ok_or_else(|| de::Error::custom("a queue without its second end"))?;
-        Ok(JoinableQueue { put_end, get_end, values: PhantomData })
-    }
-}
+handle!(JoinableQueue, Kind::Joinable, put_end, get_end);

@@ -130,13 +130,14 @@
 //! - Who polls a [`JoinableQueue`] by itself learns of dead consumers when it looks: let the poll end once a second, as [`wait()`] does.
 //! - **Stopped is not dead.** A process that is stopped (SIGSTOP, a debugger, a core dump being written) in the middle of an operation keeps the others from the same kind
 //!   of operation until it goes on; those with time-outs get theirs, and those that want no wait give up after 100 ms, as if the queue were full or empty. A `put`, a `get` or a
-//!   `close` without a time-out waits.
+//!   `close` without a time-out waits; [`close_timeout`](Queue::close_timeout) gives up.
 //! - Where several consume, values are *got* in order; what they do with them is up to their speed.
 //! - `len` and its like are old at once when others use the queue. Only "closed" stays true.
 //! - The bound counts values, not bytes. A value of 4 GiB or more cannot be put: share memory, and put its handle.
 //! - The kernel keeps some 270 values with handles in flight for each queue, and about RLIMIT_NOFILE handles for each user. One more is
 //!   [`TooManyHandles`](PutError::TooManyHandles), which gives the value back, never a wait. A consumer that has no room for the handles of a value gets
 //!   [`TooManyHandles`](GetError::TooManyHandles), and the value is lost.
+//! - A value for which a consumer has no memory, or no address space, is an error there and stays inside: another one may get it.
 //! - The memory of a burst goes back when a consumer has waited 100 ms for nothing; that of a single value of several MiB with the value itself.
 //! - Each queue that arrives in a process is four descriptors there, each half three; one more with a bound, one more that can be
 //!   joined, up to two more when it is polled; a clone is none.

@@ -460,4 +460,39 @@ macro_rules! looking {
     };
 }
 
-pub(crate) use {getting, looking, putting};
+/// What every kind of handle is: a copy of its ends here, and in messages.
+macro_rules! handle {
+    ($name:ident, $kind:expr, $first:ident $(, $second:ident)?) => {
+        impl<T> Clone for $name<T> {
+            fn clone(&self) -> $name<T> {
+                $name { $first: self.$first.clone(), $($second: self.$second.clone(),)? values: PhantomData }
+            }
+        }
+
+        impl<T> std::fmt::Debug for $name<T> {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                self.core().describe(stringify!($name), f)
+            }
+        }
+
+        impl<T> Serialize for $name<T> {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                crate::end::End::serialize($kind, &[&self.$first $(, &self.$second)?], serializer)
+            }
+        }
+
+        impl<'de, T> serde::Deserialize<'de> for $name<T> {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<$name<T>, D::Error> {
+                let ($first, second) = crate::end::End::deserialize($kind, deserializer)?;
+                let _ = &second;
+                $(
+                    let $second = second
+                        .ok_or_else(|| serde::de::Error::custom("a queue without its second end"))?;
+                )?
+                Ok($name { $first, $($second,)? values: PhantomData })
+            }
+        }
+    };
+}
+
+pub(crate) use {getting, handle, looking, putting};

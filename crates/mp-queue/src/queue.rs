@@ -3,15 +3,15 @@
 use crate::core::Core;
 use crate::end::{End, Kind};
 use crate::error::{GetError, GetTimeoutError, PutError, PutTimeoutError, TryGetError, TryPutError};
-use crate::methods::{get, getting, looking, put, putting};
+use crate::methods::{get, getting, handle, looking, put, putting};
 use crate::split::{Receiver, Sender};
 use mp_core::Deadline;
 use mp_pipe::packet;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de, de::DeserializeOwned};
+use serde::{Serialize, de::DeserializeOwned};
+use std::io;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use std::{fmt, io};
 
 /// A first-in, first-out queue between any number of processes and threads; a handle is both ends.
 ///
@@ -180,28 +180,4 @@ impl<T: DeserializeOwned + 'static> Queue<T> {
     getting!();
 }
 
-impl<T> Clone for Queue<T> {
-    fn clone(&self) -> Queue<T> {
-        Queue { put_end: self.put_end.clone(), get_end: self.get_end.clone(), values: PhantomData }
-    }
-}
-
-impl<T> fmt::Debug for Queue<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.core().describe("Queue", f)
-    }
-}
-
-impl<T> Serialize for Queue<T> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        End::serialize(Kind::Whole, &[&self.put_end, &self.get_end], serializer)
-    }
-}
-
-impl<'de, T> Deserialize<'de> for Queue<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Queue<T>, D::Error> {
-        let (put_end, get_end) = End::deserialize(Kind::Whole, deserializer)?;
-        let get_end = get_end.ok_or_else(|| de::Error::custom("a queue without its second end"))?;
-        Ok(Queue { put_end, get_end, values: PhantomData })
-    }
-}
+handle!(Queue, Kind::Whole, put_end, get_end);

@@ -1,5 +1,6 @@
 //! Readiness: a queue beside other things in `wait`, in plain `poll`, and under an async runtime.
 
+#![expect(unsafe_code, reason = "tokio wants to be told that a descriptor stays the same")]
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use mp_pipe::pipe;
@@ -233,7 +234,6 @@ fn a_killed_last_sender_is_readiness() {
 }
 
 #[test]
-#[allow(deprecated, reason = "the safe form: ours gives the same descriptor for its whole life")]
 fn tokio_sees_values_and_room() {
     use tokio::io::Interest;
     use tokio::io::unix::AsyncFd;
@@ -242,8 +242,10 @@ fn tokio_sees_values_and_room() {
         let (sender, receiver) = Queue::<u32>::bounded(2).unwrap().split();
         assert!(receiver.as_raw_fd() > 2);
         runtime.block_on(async {
-            let sender = AsyncFd::with_interest(sender, Interest::READABLE).unwrap();
-            let receiver = AsyncFd::with_interest(receiver, Interest::READABLE).unwrap();
+            // SAFETY: a half gives one descriptor, which it keeps open until it is dropped.
+            let sender = unsafe { AsyncFd::register_with_interest(sender, Interest::READABLE) }.unwrap();
+            // SAFETY: as above.
+            let receiver = unsafe { AsyncFd::register_with_interest(receiver, Interest::READABLE) }.unwrap();
             let producer = tokio::spawn(async move {
                 for n in 0..2_000 {
                     loop {
