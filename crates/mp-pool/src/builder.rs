@@ -128,7 +128,8 @@ impl Builder {
         self
     }
 
-    /// Any other limit of the system for each worker.
+    /// Any other limit of the system for each worker. One on the size of files holds for shared memory as well, its line to the pool
+    /// included: below some gigabytes workers do not start.
     pub fn limit(mut self, resource: Resource, limit: impl Into<Limit>) -> Builder {
         self.process = self.process.limit(resource, limit);
         self
@@ -200,22 +201,22 @@ impl Builder {
         self
     }
 
-    /// Replaces a worker that is so old, once its task is done and its successor ready.
+    /// Replaces a worker that is so old. It works on until its successor is ready, and what it has begun until it is done.
     pub fn max_age(mut self, age: Duration) -> Builder {
         self.recycle.age = Some(age);
         self.zero = self.zero.or(age.is_zero().then_some("max_age"));
         self
     }
 
-    /// Replaces a worker whose resident memory is larger than this after a task: for tasks that leak. It kills nothing; see
-    /// [`memory_limit`](Builder::memory_limit).
+    /// Replaces a worker whose resident memory, in bytes, is larger than this after a task: for tasks that leak. It works on until its
+    /// successor is ready; nothing is killed, for that see [`memory_limit`](Builder::memory_limit).
     pub fn max_memory(mut self, bytes: u64) -> Builder {
         self.recycle.memory = Some(bytes);
         self.zero = self.zero.or((bytes == 0).then_some("max_memory"));
         self
     }
 
-    /// Lowers the limits on tasks and age for each worker by up to this share at random (0.1: a tenth), so that workers that started
+    /// Lowers the limits on tasks, age and memory for each worker by up to this share at random (0.1: a tenth), so that workers that started
     /// together are not replaced together. By default 0.
     pub fn recycle_jitter(mut self, share: f64) -> Builder {
         // The larger thousandth that is not beyond it; nothing for what is no number.

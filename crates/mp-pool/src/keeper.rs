@@ -1,8 +1,8 @@
 //! The thread that keeps a pool: it is the owner when nobody else is, sleeps when nothing happens, and shuts down.
 
+use crate::book::Book;
 use crate::builder::Interrupts;
 use crate::inbox::Shared;
-use crate::observe::Event;
 use crate::output::Stream;
 use crate::owner::Owner;
 use crate::posts::Leaver;
@@ -18,6 +18,9 @@ use std::time::{Duration, Instant};
 
 /// How many busy turns may pass before deaths and time-outs are looked at.
 const BUSY_TURNS: u32 = 32;
+
+/// How often all is looked at where nothing can be waited for.
+const BLIND: Duration = Duration::from_millis(1);
 
 /// What a polled descriptor belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +53,9 @@ impl Watched {
         let mut polled = vec![PollFd::new(bell, PollFlags::IN)];
         polled.extend(self.0.iter().map(|(_, fd, flags)| PollFd::from_borrowed_fd((**fd).as_fd(), *flags)));
         if park::poll_once(&mut polled, timeout).is_err() {
-            thread::yield_now(); // no memory for a poll; the next turn tries again
+            // No memory for a poll, or a limit on descriptors that was lowered below what is open: all is looked at, now and then.
+            thread::sleep(BLIND);
+            return self.0.iter().map(|(what, ..)| *what).collect();
         }
         let ready = self.0.iter().zip(&polled[1..]).filter(|(_, fd)| !fd.revents().is_empty());
         let what = ready.map(|((what, ..), fd)| match *what {
@@ -222,17 +227,7 @@ impl Owner {
 
     fn bury_leaver(&mut self, pid: u32) {
         let Owner { leaving, book, .. } = self;
-        leaving.retain_mut(|leaver| {
-            let Some(status) = Some(&leaver.process)
-                .filter(|process| process.pid() == pid)
-                .and_then(|process| process.exit_status())
-            else {
-                return true;
-            };
-            leaver.outputs.iter_mut().for_each(crate::output::Output::finish);
-            book.tell(|| Event::Ended { worker: leaver.worker, pid, why: status.to_string() });
-            false
-        });
+        leaving.retain_mut(|leaver| leaver.process.pid() != pid || !leaver.bury(book));
     }
 
     /// Ctrl-C: once, and what runs ends in peace while the rest is cancelled; twice, and all is.
@@ -279,25 +274,21 @@ fn shut_down(mut owner: Owner) {
         seats.iter().for_each(|seat| drop(seat.process.kill()));
     }
     owner.leaving.extend(seats.into_iter().map(Leaver::of));
-    wait_for_all(std::mem::take(&mut owner.leaving));
+    wait_for_all(std::mem::take(&mut owner.leaving), &owner.book);
     owner.settle_all();
     owner.shared.inbox().stats = Some(owner.stats());
 }
 
 /// Waits until all workers have ended, passing on what they still write; kills those that take too long.
-fn wait_for_all(mut leaving: Vec<Leaver>) {
+fn wait_for_all(mut leaving: Vec<Leaver>, book: &Book) {
     loop {
         let now = Instant::now();
         let mut full = false;
         leaving.retain_mut(|leaver| {
             leaver.keep_time(now);
-            let ended = leaver.process.exit_status().is_some();
-            for output in &mut leaver.outputs {
-                if ended {
-                    output.finish();
-                } else {
-                    full |= !output.forward();
-                }
+            let ended = leaver.bury(book);
+            if !ended {
+                leaver.outputs.iter_mut().for_each(|output| full |= !output.forward());
             }
             !ended
         });
@@ -310,7 +301,9 @@ fn wait_for_all(mut leaving: Vec<Leaver>) {
         let outputs = leaving.iter().flat_map(|leaver| &leaver.outputs).filter_map(|output| output.pipe());
         let pipes = outputs.filter(|_| watched).map(|pipe| pipe.as_fd());
         let fds: Vec<_> = leaving.iter().map(|leaver| leaver.process.as_fd()).chain(pipes).collect();
-        let _ = park::sleep_on_fds(&fds, give_up.map(|at| at.saturating_duration_since(now)));
+        if park::sleep_on_fds(&fds, give_up.map(|at| at.saturating_duration_since(now))).is_err() {
+            thread::sleep(BLIND);
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 //! | a post has | because | what comes |
 //! | --- | --- | --- |
 //! | a seat | its worker is there, or about to be ready | it dies, or is relieved |
-//! | a seat and another | the worker is used up; the next one is starting | the next is ready: it takes the seat, the old one retires |
+//! | a seat and another | the worker is used up or worn; the next one is starting | the next is ready: it takes the seat, the old one retires |
 //! | no seat, one is starting | its worker has died | the new one, or a failure |
 //! | no seat, a pause | its workers have failed to start | another start |
 //! | no seat, vacant | it was idle for long | work |
@@ -66,6 +66,15 @@ impl Leaver {
         let worker = seat.by().worker;
         let (process, outputs) = seat.let_go();
         Leaver { process, outputs, give_up: Instant::now() + LEAVE, killed: false, worker }
+    }
+
+    /// Whether it has ended; if so, what it wrote last is passed on, and its end is told.
+    pub(crate) fn bury(&mut self, book: &Book) -> bool {
+        let Some(status) = self.process.exit_status() else { return false };
+        self.outputs.iter_mut().for_each(Output::finish);
+        let (worker, pid) = (self.worker, self.process.pid());
+        book.tell(|| Event::Ended { worker, pid, why: status.to_string() });
+        true
     }
 
     /// When to kill it, if it is still there.
@@ -137,7 +146,7 @@ impl Owner {
         let Some(dead) = dead else { return };
         let was_ready = dead.condition != Condition::Starting;
         let status = dead.process.exit_status();
-        self.settle_dead(dead);
+        let last_words = self.settle_dead(dead);
         let post = &self.posts[index];
         if was_ready {
             if post.seat.is_none() && !post.starting {
@@ -146,19 +155,23 @@ impl Owner {
         } else {
             let why = self.last_failure.take().unwrap_or_else(|| {
                 let status = status.map(|status| status.to_string()).unwrap_or_default();
-                format!("a worker ended with {status} before it was ready")
+                let why = format!("a worker ended with {status} before it was ready");
+                if last_words.is_empty() { why } else { format!("{why}: {last_words}") }
             });
             self.not_ready(index, &why);
         }
     }
 
-    fn settle_dead(&mut self, mut seat: Seat) {
-        let Some(status) = seat.process.exit_status() else { return };
+    /// Gives the last line that it wrote to its standard error.
+    fn settle_dead(&mut self, mut seat: Seat) -> String {
+        let Some(status) = seat.process.exit_status() else { return String::new() };
         seat.outputs.iter_mut().for_each(Output::finish);
         let by = seat.by();
         self.book.tell(|| Event::Ended { worker: by.worker, pid: by.pid, why: status.to_string() });
         let back = seat.bury(status, &mut self.book);
         self.queue_again(back);
+        let [stderr, _] = &seat.outputs;
+        stderr.tail().lines().next_back().unwrap_or_default().to_owned()
     }
 
     fn not_ready(&mut self, index: usize, why: &str) {
@@ -212,23 +225,20 @@ impl Owner {
     fn relieve_post(&mut self, index: usize, now: Instant) {
         let post = &mut self.posts[index];
         let Some(seat) = &mut post.seat else { return };
-        if !seat.retiring
-            && seat.is_ready()
-            && (seat.is_used_up(now) || (seat.load() == 0 && seat.is_bloated()))
-        {
-            seat.retiring = true;
-            self.book.stats.recycled += 1;
-        }
-        if !seat.retiring {
+        let known = seat.retiring || seat.worn;
+        seat.retiring = seat.retiring || seat.is_used_up();
+        seat.worn = seat.worn || seat.is_worn(now);
+        if !(seat.retiring || seat.worn) {
             return;
         }
+        self.book.stats.recycled += u64::from(!known);
         if post.next.as_ref().is_some_and(Seat::is_ready) {
             let old = std::mem::replace(&mut post.seat, post.next.take());
             return self.retire(old);
         }
-        let (wanted, idle) =
-            (post.next.is_none() && !post.starting && post.pause.is_none(), seat.load() == 0);
-        if idle {
+        let wanted = post.next.is_none() && !post.starting && post.pause.is_none();
+        // One that is merely worn serves until then.
+        if seat.retiring && seat.load() == 0 {
             let old = std::mem::replace(&mut post.seat, post.next.take());
             self.retire(old);
         }
@@ -299,7 +309,11 @@ impl Owner {
         for index in (0..self.posts.len()).rev() {
             let post = &mut self.posts[index];
             let too_long = |seat: &Seat| seat.is_ready() && seat.load() == 0 && now >= seat.idle_since + idle;
-            if there > self.staff.least && post.seat.as_ref().is_some_and(too_long) && post.next.is_none() {
+            if there > self.staff.least
+                && post.seat.as_ref().is_some_and(too_long)
+                && post.next.is_none()
+                && !post.starting
+            {
                 there -= 1;
                 post.vacant = true;
                 let seat = post.seat.take();

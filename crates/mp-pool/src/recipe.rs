@@ -38,7 +38,29 @@ impl Recycle {
         Recycle {
             tasks: self.tasks.map(|tasks| u32::try_from(lowered(tasks.into())).unwrap_or(tasks).max(1)),
             age: self.age.map(|age| age.mul_f64(1.0 - less as f64 / 1000.0)),
-            ..self
+            memory: self.memory.map(lowered),
+            jitter: self.jitter,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_limit_is_lowered_by_the_jitter_at_most() {
+        let age = Duration::from_secs(1000);
+        let recycle = Recycle { tasks: Some(1000), age: Some(age), memory: Some(1 << 30), jitter: 250 };
+        let limits: Vec<Recycle> = (0..1000).map(|noise| recycle.of_one(noise)).collect();
+        assert!(limits.iter().all(|one| one.tasks >= Some(750) && one.tasks <= Some(1000)));
+        assert!(limits.iter().all(|one| one.age >= Some(age * 3 / 4) && one.age <= Some(age)));
+        assert!(limits.iter().all(|one| one.memory >= Some(3 << 28) && one.memory <= Some(1 << 30)));
+        let mut tasks: Vec<_> = limits.iter().map(|one| one.tasks).collect();
+        tasks.sort_unstable();
+        tasks.dedup();
+        assert_eq!(tasks.len(), 251);
+        let exact = Recycle { jitter: 0, ..recycle };
+        assert!((0..100).all(|noise| exact.of_one(noise).memory == Some(1 << 30)));
     }
 }

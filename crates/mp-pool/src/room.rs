@@ -1,7 +1,10 @@
 //! Room in a queue of limited length: whoever submits waits for it, and each task that is settled gives its share back.
 
+use crate::wakers;
 use mp_core::Deadline;
+use std::future::poll_fn;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
 
 /// How many tasks that are not done a pool may hold, and how many bytes of arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +19,16 @@ struct Taken {
     bytes: usize,
     /// The pool takes no more: nobody waits.
     open: bool,
+    /// Futures that wait for room.
+    wakers: Vec<Waker>,
+}
+
+impl Taken {
+    fn fits(&self, most: Most, tasks: usize, bytes: usize) -> bool {
+        let fits = self.tasks + tasks <= most.tasks && self.bytes.saturating_add(bytes) <= most.bytes;
+        // What is more than the whole queue gets it alone.
+        fits || self.tasks == 0 || self.open
+    }
 }
 
 /// The room of one pool.
@@ -42,14 +55,12 @@ impl Rooms {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Room for tasks of so many bytes each, all or none, waited for until `deadline`. What is more than the whole queue gets it alone.
+    /// Room for tasks of so many bytes each, all or none, waited for until `deadline`.
     pub(crate) fn take(self: &Arc<Self>, tasks: &[usize], deadline: Deadline) -> Option<Vec<Room>> {
         let bytes: usize = tasks.iter().sum();
         let mut taken = self.taken();
         loop {
-            let fits = taken.tasks + tasks.len() <= self.most.tasks
-                && taken.bytes.saturating_add(bytes) <= self.most.bytes;
-            if fits || taken.tasks == 0 || taken.open {
+            if taken.fits(self.most, tasks.len(), bytes) {
                 taken.tasks += tasks.len();
                 taken.bytes += bytes;
                 let room = |bytes: &usize| Room { rooms: Arc::clone(self), bytes: *bytes };
@@ -65,10 +76,36 @@ impl Rooms {
         }
     }
 
+    /// Room for one task of so many bytes, for a future that waits for it.
+    pub(crate) async fn when_free(self: &Arc<Self>, bytes: usize) -> Room {
+        poll_fn(|context| {
+            let mut taken = self.taken();
+            if taken.fits(self.most, 1, bytes) {
+                taken.tasks += 1;
+                taken.bytes += bytes;
+                return Poll::Ready(Room { rooms: Arc::clone(self), bytes });
+            }
+            if !taken.wakers.iter().any(|waker| waker.will_wake(context.waker())) {
+                taken.wakers.push(context.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
     /// Nobody waits any more: what is submitted now is refused anyway.
     pub(crate) fn open(&self) {
-        self.taken().open = true;
+        let mut taken = self.taken();
+        taken.open = true;
+        self.tell(taken);
+    }
+
+    /// Something was given back.
+    fn tell(&self, mut taken: MutexGuard<'_, Taken>) {
+        let wakers = std::mem::take(&mut taken.wakers);
+        drop(taken);
         self.given_back.notify_all();
+        wakers.into_iter().for_each(wakers::wake);
     }
 }
 
@@ -77,7 +114,6 @@ impl Drop for Room {
         let mut taken = self.rooms.taken();
         taken.tasks -= 1;
         taken.bytes -= self.bytes;
-        drop(taken);
-        self.rooms.given_back.notify_all();
+        self.rooms.tell(taken);
     }
 }

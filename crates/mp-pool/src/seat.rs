@@ -71,6 +71,8 @@ pub(crate) struct Seat {
     sent: u32,
     /// It gets no more jobs and is let go when it has none left.
     pub(crate) retiring: bool,
+    /// Too old or too large: it works on until its successor is ready.
+    pub(crate) worn: bool,
     /// The task that was asked to stop, and when.
     asked: Option<(u64, Instant)>,
     /// Whether the worker rings for the next result: the pool's thread sleeps.
@@ -132,6 +134,7 @@ impl Seat {
             born: Instant::now(),
             sent: 0,
             retiring: false,
+            worn: false,
             asked: None,
             announced: false,
             idle_since: Instant::now(),
@@ -165,21 +168,27 @@ impl Seat {
         self.is_ready() && !self.full && !self.is_stalled() && !self.has_hung_up()
     }
 
-    /// Whether its time as a worker is over.
-    pub(crate) fn is_used_up(&self, now: Instant) -> bool {
-        self.is_ready() && (self.quota() == 0 || self.limits.age.is_some_and(|age| now - self.born >= age))
+    /// Whether it has had all the tasks that it may have.
+    pub(crate) fn is_used_up(&self) -> bool {
+        self.is_ready() && self.quota() == 0
+    }
+
+    /// Whether it is too old, or, while it has nothing to do, too large.
+    pub(crate) fn is_worn(&self, now: Instant) -> bool {
+        let old = self.limits.age.is_some_and(|age| now - self.born >= age);
+        self.is_ready() && (old || (self.load() == 0 && self.is_bloated()))
     }
 
     /// When it is used up by age.
     pub(crate) fn used_up_at(&self) -> Option<Instant> {
         self.limits
             .age
-            .filter(|_| self.is_ready() && !self.retiring)
+            .filter(|_| self.is_ready() && !self.retiring && !self.worn)
             .and_then(|age| self.born.checked_add(age))
     }
 
     /// Whether it holds more memory than it may; false where that cannot be read.
-    pub(crate) fn is_bloated(&self) -> bool {
+    fn is_bloated(&self) -> bool {
         self.limits.memory.is_some_and(|most| resident(self.by.pid).is_some_and(|bytes| bytes > most))
     }
 

@@ -175,6 +175,26 @@ impl<'a, F> TaskOptions<'a, F> {
         }
     }
 
+    /// As [`apply_async`](TaskOptions::apply_async), but a future waits for room in a [limited](crate::Builder::queue_limit) queue, not the
+    /// thread. Nothing is submitted before it is polled, nor once it is dropped.
+    pub async fn apply_when_room<Args>(self, args: Args) -> AsyncResult<F::Output>
+    where
+        F: Task<Args>,
+        Args: Serialize + DeserializeOwned + 'static,
+        F::Output: Serialize + DeserializeOwned + 'static,
+    {
+        let shared = self.pool.shared();
+        let slot = Slot::new(Arc::clone(shared));
+        let encoded = self.encode(&args, Receipt::new(Arc::clone(&slot) as Arc<dyn Sink>, 0));
+        if let Some((function, mut item)) = encoded {
+            if let Some(rooms) = &shared.rooms {
+                item.receipt.room = Some(rooms.when_free(item.bytes.len()).await);
+            }
+            shared.submit(Job::new(function, Arc::clone(&self.terms), [item]));
+        }
+        AsyncResult::one(slot)
+    }
+
     /// As [`Pool::apply_async_with`].
     pub fn apply_async_with<Args>(
         self,

@@ -48,7 +48,9 @@ pub(crate) fn work(line: LineEnd, initializer: Initializer, worker: usize) {
         return;
     }
     context::end_copies();
-    if line.write_all(kind::READY, &[], &[], true).is_err() {
+    if let Err(error) = line.write_all(kind::READY, &[], &[], true) {
+        // Said where the pool reads last words: a limit on the size of files holds for shared memory, too.
+        eprintln!("mp-pool: a worker cannot write to its pool: {error:?}");
         return;
     }
     let memory = line.memory().clone();

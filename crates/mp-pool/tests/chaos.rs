@@ -208,6 +208,23 @@ fn nap(milliseconds: u64) {
     thread::sleep(Duration::from_millis(milliseconds));
 }
 
+#[test]
+fn workers_that_are_killed_while_the_pool_grows_and_shrinks_stop_nobody() {
+    guarded(|| {
+        let pool = Pool::builder().workers(4).retry(Retry::times(50)).build().unwrap();
+        let (_, kills) = under(Signal::KILL, usize::MAX, || {
+            for size in [12, 2, 1, 12, 6, 1, 8, 5].into_iter().cycle().take(40) {
+                let results: Vec<_> = (0..30).map(|n| pool.apply_async(echo, (n, "text".into()))).collect();
+                pool.resize(size).unwrap();
+                assert!((0..30).zip(results).all(|(n, result)| result.get().unwrap().0 == n));
+            }
+        });
+        assert!(kills > 0);
+        serves_a_thousand(&pool);
+        assert_eq!(pool.workers(), 5);
+    });
+}
+
 fn until_idle(pool: &Pool) {
     mp_test::until("the pool is idle", || {
         let stats = pool.stats();

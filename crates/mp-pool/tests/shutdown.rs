@@ -160,6 +160,28 @@ fn queued_tasks_use_no_descriptors_and_little_memory() {
     });
 }
 
+/// Once, not for each way to start: what waits here does not depend on it.
+#[test]
+fn a_million_queued_tasks_use_no_descriptors_and_the_documented_memory() {
+    const TASKS: usize = 1_000_000;
+    mp_test::guarded(|| {
+        let pool = Pool::new(1).unwrap();
+        let flag = Value::new(0).unwrap();
+        let first = pool.apply_async(run_until_two, (flag.clone(),));
+        until("the task runs", || flag.get() == 1);
+        let (descriptors, memory) = (entries("/proc/self/fd"), resident());
+        let results: Vec<_> = (0..TASKS as u64).map(|n| pool.apply_async(square, (n,))).collect();
+        assert!(entries("/proc/self/fd") <= descriptors);
+        let each = resident().saturating_sub(memory) / TASKS;
+        println!("{each} bytes a queued task");
+        assert!(each <= BYTES_A_TASK, "{each} bytes a queued task");
+        assert!(pool.stats().queued + pool.stats().at_workers > TASKS);
+        flag.set(2);
+        first.get().unwrap();
+        assert!((0..).zip(results).all(|(n, result)| result.get().unwrap() == n * n));
+    });
+}
+
 #[test]
 fn an_endless_input_runs_in_flat_memory() {
     guarded(|| {

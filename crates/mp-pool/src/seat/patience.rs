@@ -7,7 +7,7 @@
 //! | was asked to stop, and runs still | the grace | as above |
 //! | does not begin with its first job | `STALLED` | *stalled*: what may run elsewhere comes back, it is sent nothing more |
 //! | is stalled, and reads again | | it is as good as any other |
-//! | is stalled still, and work waits that it might do | `STALLED` more | SIGTERM, and SIGKILL after the grace; it is replaced |
+//! | is stalled still, though not for want of a processor, and work waits that it might do | `STALLED` more | SIGTERM, and SIGKILL after the grace; it is replaced |
 //! | has hung up its line, and lives | `HUNG_UP` | SIGKILL |
 //!
 //! Whoever is stopped by Ctrl-Z together with the pool finds all of these times over when it goes on: so it is given a second one
@@ -20,6 +20,7 @@ use crate::control;
 use crate::error::Reason;
 use crate::job::Job;
 use crate::terms::Place;
+use std::fs;
 use std::time::{Duration, Instant};
 
 /// A ready worker that does not begin with what it was sent in so long is stopped or stuck.
@@ -192,6 +193,13 @@ impl Seat {
         if self.replaced_at().is_none_or(|at| at > now) {
             return Vec::new();
         }
+        if let Some((since, _)) = &mut self.patience.stalled
+            && waits_for_the_processor(self.by.pid)
+        {
+            // Not stopped: another one would fare no better.
+            *since = now;
+            return Vec::new();
+        }
         let back = self.take_all_back();
         if self.jobs.is_empty() {
             self.doom(now, Reason::Stalled);
@@ -241,4 +249,11 @@ impl Seat {
         // Fails only when it has ended, which is what is wanted.
         let _ = if killed { self.process.kill() } else { self.process.terminate() };
     }
+}
+
+/// Whether the process would run if it could, as far as the system tells: runnable, or in the middle of a page fault.
+fn waits_for_the_processor(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(')').and_then(|(_, fields)| fields.trim_start().chars().next());
+    matches!(state, Some('R' | 'D'))
 }
