@@ -2,7 +2,7 @@
 
 #![expect(unsafe_code, reason = "one task crashes on purpose")]
 
-use multiprocess::pool::{Cause, Retry, TaskError};
+use multiprocess::pool::{Cause, Crash, Report, Retry, TaskError};
 use multiprocess::{Pool, RemoteError};
 use std::error::Error;
 use std::hint::black_box;
@@ -128,6 +128,18 @@ fn further_fates(pool: &Pool) -> Result<Vec<Deed>, Box<dyn Error>> {
     Ok(wrong)
 }
 
+/// The functions in which a crashed worker was, the innermost first.
+fn print_where(report: &Report) {
+    let frames = report.backtrace.iter().flat_map(Crash::frames);
+    for frame in frames.filter(|frame| frame.function.is_some()).take(FRAMES) {
+        let place = frame.file.map(|file| format!(" at {file}:{}", frame.line.unwrap_or(0)));
+        println!("    in {}{}", frame.function.unwrap_or_default(), place.unwrap_or_default());
+    }
+}
+
+/// Of a stack that is full there are thousands.
+const FRAMES: usize = 6;
+
 fn main() -> Result<(), Box<dyn Error>> {
     multiprocess::init();
     let pool = Pool::builder().workers(4).memory_limit(MEMORY_LIMIT).build()?;
@@ -147,6 +159,9 @@ fn main() -> Result<(), Box<dyn Error>> {
             Err(error) => error.to_string(),
         };
         println!("{deed:?}: {text}");
+        if let Err(TaskError::WorkerDied { report, .. }) = &outcome {
+            print_where(report);
+        }
         if !is_right(deed, &outcome) {
             wrong.push(deed);
         }

@@ -335,9 +335,10 @@ impl Owner {
             seat.look_whether_it_reads();
         });
         let mut progress = self.dispatch_bound();
-        let Owner { posts, queue, scratch, .. } = self;
+        let Owner { posts, queue, scratch, book, .. } = self;
         let workers = posts.len();
-        while let Some(mut job) = queue.pop_front() {
+        while let Some(job) = queue.pop_front() {
+            let Some(mut job) = in_time(job, book) else { continue };
             let seats = posts.iter_mut().filter_map(|post| post.seat.as_mut());
             let ahead = if job.pace().is_some() { PACKS } else { PREFETCH };
             let free = |seat: &&mut Seat| seat.is_free() && seat.jobs() < ahead && seat.quota() > 0;
@@ -361,11 +362,13 @@ impl Owner {
     /// Hands out what is bound to one worker.
     fn dispatch_bound(&mut self) -> bool {
         let mut progress = false;
-        for Post { seat, bound, .. } in &mut self.posts {
+        let Owner { posts, scratch, book, .. } = self;
+        for Post { seat, bound, .. } in posts {
             let Some(seat) = seat.as_mut().filter(|_| !bound.is_empty()) else { continue };
             while seat.is_free() && seat.jobs() < PREFETCH && seat.quota() > 0 {
                 let Some(job) = bound.pop_front() else { break };
-                progress |= send(seat, job, bound, &mut self.scratch);
+                let Some(job) = in_time(job, book) else { continue };
+                progress |= send(seat, job, bound, scratch);
             }
         }
         progress
@@ -423,6 +426,18 @@ impl Owner {
             seat.announced = false;
         }
     }
+}
+
+/// `job`, unless its time to start is over, which queues look for now and then: it is settled then.
+fn in_time(job: Job, book: &mut Book) -> Option<Job> {
+    if job.start_by.is_some() {
+        let now = Instant::now();
+        if job.expired(now).is_some() {
+            book.expire(job, now);
+            return None;
+        }
+    }
+    Some(job)
 }
 
 /// Sends `job`, or as much of it as the worker may still have; what is left goes back to the front of `queue`. True when something was sent.

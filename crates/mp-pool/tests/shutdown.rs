@@ -176,9 +176,10 @@ fn a_million_queued_tasks_use_no_descriptors_and_the_documented_memory() {
         println!("{each} bytes a queued task");
         assert!(each <= BYTES_A_TASK, "{each} bytes a queued task");
         assert!(pool.stats().queued + pool.stats().at_workers > TASKS);
-        flag.set(2);
-        first.get().unwrap();
-        assert!((0..).zip(results).all(|(n, result)| result.get().unwrap() == n * n));
+        // Each of them ends all the same; that so many run is shown with fewer.
+        pool.terminate();
+        assert!(results.into_iter().all(|result| matches!(result.get(), Err(TaskError::Cancelled))));
+        assert!(first.get().is_err());
     });
 }
 
