@@ -205,50 +205,65 @@ def stream(send, recv, size=64):
     return run
 
 
-def send_as_told(queue, go):
+def bytes_of_64(mark):
+    return bytes([mark]) + b"Z" * 63
+
+
+def values(mark):
+    return mark, "a string of some length", [1.25] * 16
+
+
+def send_as_told(queue, go, message, side):
     die_with_parent()
-    pin(1)
+    pin(side)
     while count := go.get():
-        send_many(queue, count)
+        send_many(queue, count, message)
 
 
-def send_many(queue, count):
-    plain = PLAIN + b"Z" * 63
+def send_many(queue, count, message):
+    plain = message(1)
     for _ in range(count - 1):
         queue.put(plain)
-    queue.put(ANSWER + b"Z" * 63)
+    queue.put(message(2))
 
 
 def take_all(queue, taken, side):
     die_with_parent()
     pin(side)
     while True:
-        mark = queue.get()[:1]
-        if mark != PLAIN:
+        mark = queue.get()[0]
+        if mark != 1:
             taken.put(mark)
-        if mark == STOP:
+        if mark == 3:
             return
 
 
-def two_to_two():
+def many(pairs, message):
     context = mp.get_context("fork")
     queue, go, taken = context.Queue(1024), context.Queue(), context.Queue()
-    others = [context.Process(target=send_as_told, args=(queue, go), daemon=True)]
-    others += [context.Process(target=take_all, args=(queue, taken, side), daemon=True) for side in (0, 1)]
+    others = [
+        context.Process(target=send_as_told, args=(queue, go, message, side % 2), daemon=True)
+        for side in range(1, pairs)
+    ]
+    others += [
+        context.Process(target=take_all, args=(queue, taken, side % 2), daemon=True) for side in range(pairs)
+    ]
     for process in others:
         process.start()
 
     def run(n):
-        half = max(n // 2, 1)
-        go.put(half)
-        send_many(queue, max(n - half, 1))
-        taken.get()
-        taken.get()
+        share = max(n // pairs, 1)
+        for _ in range(1, pairs):
+            go.put(share)
+        send_many(queue, max(n - share * (pairs - 1), 1), message)
+        for _ in range(pairs):
+            taken.get()
 
     def end():
-        go.put(0)
-        for _ in range(2):
-            queue.put(STOP)
+        for _ in range(1, pairs):
+            go.put(0)
+        for _ in range(pairs):
+            queue.put(message(3))
             taken.get()
         for process in others:
             process.join()
@@ -308,7 +323,9 @@ WHAT = {
     "round-trip-pipe": lambda: linked("pipe", round_trip),
     "round-trip-queue": lambda: linked("queue", round_trip),
     "stream-pipe": lambda: linked("pipe", stream),
-    "stream-2x2": two_to_two,
+    "stream-2x2": lambda: many(2, bytes_of_64),
+    "stream-8x8": lambda: many(8, bytes_of_64),
+    "stream-2x2-typed": lambda: many(2, values),
     "stream-queue": lambda: linked("queue", stream),
     "lock": lock,
     "fetch-add": fetch_add,

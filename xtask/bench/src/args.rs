@@ -13,7 +13,7 @@ cargo xtask bench [ROWS..] [--quick] [--list] [--rounds N] [--only WORD] [--writ
   --rounds N    as many rounds (default 9)
   --only WORD   only the contestants whose name contains the word
   --list        the rows and who takes part
-  --write-docs  puts the tables into docs/performance.md; wants all rows and contestants";
+  --write-docs  puts the tables into docs/performance.md, and the plot of all streams beside it; wants all rows and contestants";
 
 /// What to do.
 #[derive(Debug)]

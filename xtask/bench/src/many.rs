@@ -1,4 +1,4 @@
-//! Two that send and two that take, all through one channel: a sender and a taker on each of two cores.
+//! Several that send and as many that take, all through one channel: half of either on each of two cores.
 
 use std::thread;
 
@@ -7,29 +7,54 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::contestant::{Failure, Measured};
 use crate::cores;
+use crate::limit::large::{ANSWER as LAST, PLAIN, STOP, Value, value};
 use crate::meter::Meter;
 
 /// Bytes of a message.
 pub(crate) const SIZE: usize = 64;
 
-/// The channel, as one of the four has it.
-pub(crate) trait Lane {
-    fn put(&mut self, message: &[u8; SIZE]) -> Result<(), Failure>;
-    fn take(&mut self) -> Result<[u8; SIZE], Failure>;
+/// What goes through the channel; its mark says what its taker does with it.
+pub(crate) trait Parcel: 'static {
+    fn marked(mark: u8) -> Self;
+    fn mark(&self) -> u8;
+}
+
+impl Parcel for [u8; SIZE] {
+    fn marked(mark: u8) -> Self {
+        let mut message = [0x5a; SIZE];
+        message[0] = mark;
+        message
+    }
+
+    fn mark(&self) -> u8 {
+        self[0]
+    }
+}
+
+impl Parcel for Value {
+    fn marked(mark: u8) -> Self {
+        value(mark)
+    }
+
+    fn mark(&self) -> u8 {
+        self.0.to_le_bytes()[0]
+    }
+}
+
+/// The channel, as one of them has it.
+pub(crate) trait Lane<M> {
+    fn put(&mut self, message: &M) -> Result<(), Failure>;
+    fn take(&mut self) -> Result<M, Failure>;
 }
 
 /// What makes a lane in whichever process it comes to.
 pub(crate) trait Ends: Clone + Serialize + DeserializeOwned + 'static {
-    type Lane: Lane;
+    type Parcel: Parcel;
+    type Lane: Lane<Self::Parcel>;
     fn open(self) -> Result<Self::Lane, Failure>;
 }
 
-/// The first byte of a message says what its taker does with it.
-const PLAIN: u8 = 1;
-const LAST: u8 = 2;
-const STOP: u8 = 3;
-
-/// How many the second sender is to send, and the news that a marked message was taken: some three of them a batch, the same for every
+/// How many the other senders are to send, and the news that a marked message was taken: a few of them a batch, the same for every
 /// contestant.
 #[derive(Clone)]
 struct Control {
@@ -43,71 +68,79 @@ impl Control {
     }
 }
 
-pub(crate) fn between_processes<E: Ends>(meter: &mut Meter, ends: E) -> Measured {
+pub(crate) fn between_processes<E: Ends>(meter: &mut Meter, ends: E, pairs: u64) -> Measured {
     let control = Control::new()?;
     let start = || Process::builder().daemon(true);
-    let sender = start().spawn(send_here::<E>, (ends.clone(), control.go.clone()))?;
-    let takers = [true, false]
-        .map(|first| start().spawn(take_here::<E>, (ends.clone(), control.taken.clone(), first)));
-    measure(meter, &mut ends.open()?, &control)?;
-    sender.join()??;
-    takers.into_iter().try_for_each(|taker| Ok(taker?.join()??))
+    let mut others = Vec::new();
+    for side in 1..pairs {
+        others.push(start().spawn(send_here::<E>, (ends.clone(), control.go.clone(), side))?);
+    }
+    for side in 0..pairs {
+        others.push(start().spawn(take_here::<E>, (ends.clone(), control.taken.clone(), side))?);
+    }
+    measure(meter, &mut ends.open()?, &control, pairs)?;
+    others.into_iter().try_for_each(|other| Ok(other.join()??))
 }
 
-pub(crate) fn between_threads<L: Lane + Clone + Send + 'static>(meter: &mut Meter, mut lane: L) -> Measured {
+pub(crate) fn between_threads<M: Parcel, L>(meter: &mut Meter, mut lane: L, pairs: u64) -> Measured
+where
+    L: Lane<M> + Clone + Send + 'static,
+{
     let control = Control::new()?;
-    let (second, go) = (lane.clone(), control.go.clone());
-    let sender = thread::spawn(move || {
-        cores::pin_second()?;
-        send_as_told(second, &go)
-    });
-    let takers = [true, false].map(|first| {
+    let mut others = Vec::new();
+    for side in 1..pairs {
+        let (lane, go) = (lane.clone(), control.go.clone());
+        others.push(thread::spawn(move || {
+            pin(side)?;
+            send_as_told(lane, &go)
+        }));
+    }
+    for side in 0..pairs {
         let (lane, taken) = (lane.clone(), control.taken.clone());
-        thread::spawn(move || {
-            if first { cores::pin_first() } else { cores::pin_second() }?;
+        others.push(thread::spawn(move || {
+            pin(side)?;
             take_all(lane, &taken)
-        })
-    });
-    measure(meter, &mut lane, &control)?;
-    for thread in [sender].into_iter().chain(takers) {
+        }));
+    }
+    measure(meter, &mut lane, &control, pairs)?;
+    for thread in others {
         thread.join().map_err(|_| "one of the threads panicked")??;
     }
     Ok(())
 }
 
+/// As many on either core.
+fn pin(side: u64) -> Result<(), Failure> {
+    if side.is_multiple_of(2) { cores::pin_first() } else { cores::pin_second() }
+}
+
 /// The measuring side is one of the senders. Once the last message of each has been taken, so have all before.
-fn measure(meter: &mut Meter, lane: &mut impl Lane, control: &Control) -> Measured {
+fn measure<M: Parcel>(meter: &mut Meter, lane: &mut impl Lane<M>, control: &Control, pairs: u64) -> Measured {
     meter.measure(|n| {
-        let half = (n / 2).max(1);
-        control.go.put(half)?;
-        send(lane, n.saturating_sub(half).max(1))?;
-        control.taken.get()?;
-        Ok(control.taken.get().map(drop)?)
+        let share = (n / pairs).max(1);
+        (1..pairs).try_for_each(|_| control.go.put(share))?;
+        send(lane, n.saturating_sub(share * (pairs - 1)).max(1))?;
+        (0..pairs).try_for_each(|_| control.taken.get().map(drop))?;
+        Ok(())
     })?;
-    control.go.put(0)?;
+    (1..pairs).try_for_each(|_| control.go.put(0))?;
     // One by one: a taker that reads ahead would keep the other's.
-    for _ in 0..2 {
-        lane.put(&message(STOP))?;
+    for _ in 0..pairs {
+        lane.put(&M::marked(STOP))?;
         control.taken.get()?;
     }
     Ok(())
 }
 
-fn message(mark: u8) -> [u8; SIZE] {
-    let mut message = [0x5a; SIZE];
-    message[0] = mark;
-    message
-}
-
-fn send(lane: &mut impl Lane, count: u64) -> Result<(), Failure> {
-    let plain = message(PLAIN);
+fn send<M: Parcel>(lane: &mut impl Lane<M>, count: u64) -> Result<(), Failure> {
+    let plain = M::marked(PLAIN);
     for _ in 1..count {
         lane.put(&plain)?;
     }
-    lane.put(&message(LAST))
+    lane.put(&M::marked(LAST))
 }
 
-fn send_as_told(mut lane: impl Lane, go: &Queue<u64>) -> Result<(), Failure> {
+fn send_as_told<M: Parcel>(mut lane: impl Lane<M>, go: &Queue<u64>) -> Result<(), Failure> {
     loop {
         match go.get()? {
             0 => return Ok(()),
@@ -116,9 +149,9 @@ fn send_as_told(mut lane: impl Lane, go: &Queue<u64>) -> Result<(), Failure> {
     }
 }
 
-fn take_all(mut lane: impl Lane, taken: &Queue<u8>) -> Result<(), Failure> {
+fn take_all<M: Parcel>(mut lane: impl Lane<M>, taken: &Queue<u8>) -> Result<(), Failure> {
     loop {
-        let mark = lane.take()?[0];
+        let mark = lane.take()?.mark();
         if mark != PLAIN {
             taken.put(mark)?;
         }
@@ -128,13 +161,12 @@ fn take_all(mut lane: impl Lane, taken: &Queue<u8>) -> Result<(), Failure> {
     }
 }
 
-fn send_here<E: Ends>(ends: E, go: Queue<u64>) -> Result<(), RemoteError> {
-    let sent = cores::pin_second().and_then(|()| send_as_told(ends.open()?, &go));
+fn send_here<E: Ends>(ends: E, go: Queue<u64>, side: u64) -> Result<(), RemoteError> {
+    let sent = pin(side).and_then(|()| send_as_told(ends.open()?, &go));
     Ok(sent.map_err(std::io::Error::other)?)
 }
 
-fn take_here<E: Ends>(ends: E, taken: Queue<u8>, first: bool) -> Result<(), RemoteError> {
-    let pinned = if first { cores::pin_first() } else { cores::pin_second() };
-    let took = pinned.and_then(|()| take_all(ends.open()?, &taken));
+fn take_here<E: Ends>(ends: E, taken: Queue<u8>, side: u64) -> Result<(), RemoteError> {
+    let took = pin(side).and_then(|()| take_all(ends.open()?, &taken));
     Ok(took.map_err(std::io::Error::other)?)
 }

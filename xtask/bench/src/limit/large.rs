@@ -1,8 +1,10 @@
 //! A message copied once, which is what each side of a pipe does at the same time; and a value encoded and decoded by postcard alone.
 
 use std::hint::black_box;
+use std::thread;
 
-use crate::contestant::Measured;
+use crate::contestant::{Failure, Measured};
+use crate::cores;
 use crate::meter::Meter;
 
 /// What the first byte, or the number, of a message says.
@@ -32,13 +34,29 @@ pub(crate) fn memcpy<const SIZE: usize>(meter: &mut Meter) -> Measured {
 }
 
 pub(crate) fn postcard(meter: &mut Meter) -> Measured {
-    let (value, mut buffer) = (value(PLAIN), Vec::new());
+    meter.measure(|n| Ok(there_and_back(n)?))
+}
+
+/// On both cores at once, as those do who send and take.
+pub(crate) fn postcard_twice(meter: &mut Meter) -> Measured {
     meter.measure(|n| {
-        for _ in 0..n {
-            buffer.clear();
-            buffer = postcard::to_extend(black_box(&value), std::mem::take(&mut buffer))?;
-            black_box(postcard::from_bytes::<Value>(black_box(&buffer))?);
-        }
-        Ok(())
+        thread::scope(|scope| {
+            let other = scope.spawn(|| {
+                cores::pin_second()?;
+                there_and_back(n / 2)
+            });
+            there_and_back(n - n / 2)?;
+            Ok(other.join().map_err(|_| "the other thread panicked")??)
+        })
     })
+}
+
+fn there_and_back(n: u64) -> Result<(), Failure> {
+    let (value, mut buffer) = (value(PLAIN), Vec::new());
+    for _ in 0..n {
+        buffer.clear();
+        buffer = postcard::to_extend(black_box(&value), std::mem::take(&mut buffer))?;
+        black_box(postcard::from_bytes::<Value>(black_box(&buffer))?);
+    }
+    Ok(())
 }

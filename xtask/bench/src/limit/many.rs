@@ -51,7 +51,7 @@ struct Shared {
     slots: [Slot; SLOTS as usize],
 }
 
-pub(crate) fn stream(meter: &mut Meter) -> Measured {
+pub(crate) fn stream<const PAIRS: u64>(meter: &mut Meter) -> Measured {
     let file = File::from(memfd_create("bench-many", MemfdFlags::CLOEXEC)?);
     file.set_len(size_of::<Shared>() as u64)?;
     let ring = Ring::open(&file)?;
@@ -59,7 +59,7 @@ pub(crate) fn stream(meter: &mut Meter) -> Measured {
         // SAFETY: memory for a mutex, and nobody else has it yet.
         unsafe { init(end.mutex.get())? };
     }
-    many::between_processes(meter, Memory(Arc::new(Passed(OwnedFd::from(file)))))
+    many::between_processes(meter, Memory(Arc::new(Passed(OwnedFd::from(file)))), PAIRS)
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -81,6 +81,7 @@ mod shared {
 }
 
 impl Ends for Memory {
+    type Parcel = [u8; SIZE];
     type Lane = Ring;
 
     fn open(self) -> Result<Ring, Failure> {
@@ -108,7 +109,7 @@ impl Ring {
     }
 }
 
-impl Lane for Ring {
+impl Lane<[u8; SIZE]> for Ring {
     fn put(&mut self, message: &[u8; SIZE]) -> Result<(), Failure> {
         let shared: *const Shared = self.shared();
         // SAFETY: as in `shared`; apart from the borrow of `self`, whose memory stays mapped.

@@ -1,12 +1,14 @@
-//! Two that put and two that get, through one `Queue`.
+//! Several that put and as many that get, through one `Queue`.
 
 use multiprocess::Queue;
 
 use crate::contestant::{Failure, Measured};
+use crate::limit::large::Value;
 use crate::many::{self, Ends, Lane, SIZE};
 use crate::meter::Meter;
 
 impl Ends for Queue<Vec<u8>> {
+    type Parcel = [u8; SIZE];
     type Lane = Self;
 
     fn open(self) -> Result<Self, Failure> {
@@ -14,7 +16,7 @@ impl Ends for Queue<Vec<u8>> {
     }
 }
 
-impl Lane for Queue<Vec<u8>> {
+impl Lane<[u8; SIZE]> for Queue<Vec<u8>> {
     fn put(&mut self, message: &[u8; SIZE]) -> Result<(), Failure> {
         Ok(Queue::put(self, message.to_vec())?)
     }
@@ -24,6 +26,29 @@ impl Lane for Queue<Vec<u8>> {
     }
 }
 
-pub(crate) fn stream(meter: &mut Meter) -> Measured {
-    many::between_processes(meter, Queue::<Vec<u8>>::bounded(1024)?)
+impl Ends for Queue<Value> {
+    type Parcel = Value;
+    type Lane = Self;
+
+    fn open(self) -> Result<Self, Failure> {
+        Ok(self)
+    }
+}
+
+impl Lane<Value> for Queue<Value> {
+    fn put(&mut self, message: &Value) -> Result<(), Failure> {
+        Ok(Queue::put(self, message.clone())?)
+    }
+
+    fn take(&mut self) -> Result<Value, Failure> {
+        Ok(self.get()?)
+    }
+}
+
+pub(crate) fn stream<const PAIRS: u64>(meter: &mut Meter) -> Measured {
+    many::between_processes(meter, Queue::<Vec<u8>>::bounded(1024)?, PAIRS)
+}
+
+pub(crate) fn typed<const PAIRS: u64>(meter: &mut Meter) -> Measured {
+    many::between_processes(meter, Queue::<Value>::bounded(1024)?, PAIRS)
 }

@@ -3,6 +3,7 @@
 pub(crate) mod hand_over;
 pub(crate) mod lane;
 pub(crate) mod large;
+pub(crate) mod listener;
 pub(crate) mod lock;
 pub(crate) mod many;
 pub(crate) mod memory;

@@ -1,4 +1,4 @@
-//! Two that send and two that take, through what is there without ours: a pipe of the kernel, and a channel between threads.
+//! Several that send and as many that take, through what is there without ours: a pipe of the kernel, and a channel between threads.
 
 use std::fs::File;
 use std::io::{BufReader, Read, Write};
@@ -10,7 +10,8 @@ use multiprocess::lock::Passed;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::contestant::{Failure, Measured};
-use crate::many::{self, Ends, Lane, SIZE};
+use crate::limit::large::Value;
+use crate::many::{self, Ends, Lane, Parcel, SIZE};
 use crate::meter::Meter;
 
 /// Both ends of one pipe.
@@ -30,6 +31,7 @@ impl<'de> Deserialize<'de> for Pipe {
 }
 
 impl Ends for Pipe {
+    type Parcel = [u8; SIZE];
     type Lane = PipeLane;
 
     fn open(self) -> Result<PipeLane, Failure> {
@@ -44,7 +46,7 @@ struct PipeLane {
     to: File,
 }
 
-impl Lane for PipeLane {
+impl Lane<[u8; SIZE]> for PipeLane {
     fn put(&mut self, message: &[u8; SIZE]) -> Result<(), Failure> {
         Ok(self.to.write_all(message)?)
     }
@@ -56,21 +58,25 @@ impl Lane for PipeLane {
     }
 }
 
-pub(crate) fn pipe(meter: &mut Meter) -> Measured {
+pub(crate) fn pipe<const PAIRS: u64>(meter: &mut Meter) -> Measured {
     let (from, to) = std::io::pipe()?;
-    many::between_processes(meter, Pipe(Arc::new((Passed(from.into()), Passed(to.into())))))
+    many::between_processes(meter, Pipe(Arc::new((Passed(from.into()), Passed(to.into())))), PAIRS)
 }
 
-impl Lane for (Sender<[u8; SIZE]>, Receiver<[u8; SIZE]>) {
-    fn put(&mut self, message: &[u8; SIZE]) -> Result<(), Failure> {
-        Ok(self.0.send(*message)?)
+impl<M: Parcel + Clone + Send + Sync> Lane<M> for (Sender<M>, Receiver<M>) {
+    fn put(&mut self, message: &M) -> Result<(), Failure> {
+        Ok(self.0.send(message.clone())?)
     }
 
-    fn take(&mut self) -> Result<[u8; SIZE], Failure> {
+    fn take(&mut self) -> Result<M, Failure> {
         Ok(self.1.recv()?)
     }
 }
 
-pub(crate) fn crossbeam(meter: &mut Meter) -> Measured {
-    many::between_threads(meter, bounded::<[u8; SIZE]>(1024))
+pub(crate) fn crossbeam<const PAIRS: u64>(meter: &mut Meter) -> Measured {
+    many::between_threads(meter, bounded::<[u8; SIZE]>(1024), PAIRS)
+}
+
+pub(crate) fn crossbeam_typed<const PAIRS: u64>(meter: &mut Meter) -> Measured {
+    many::between_threads(meter, bounded::<Value>(1024), PAIRS)
 }

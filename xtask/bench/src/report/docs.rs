@@ -1,10 +1,13 @@
-//! The marked section of `docs/performance.md`.
+//! The marked section of `docs/performance.md`, and the plots beside it.
 
 use std::fs;
+use std::path::Path;
 
 use crate::contestant::Failure;
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/performance.md");
+/// What the page shows.
+const PLOTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/plots");
 const START: &str = "<!-- bench:start -->";
 const END: &str = "<!-- bench:end -->";
 
@@ -13,6 +16,13 @@ pub(super) fn replace_section(markdown: &str) -> Result<(), Failure> {
     let page = replaced(&page, markdown).ok_or(format!("docs/performance.md lacks {START} or {END}"))?;
     fs::write(PAGE, page)?;
     eprintln!("docs/performance.md: tables replaced");
+    Ok(())
+}
+
+pub(super) fn write_plot(name: &str, svg: &str) -> Result<(), Failure> {
+    fs::create_dir_all(PLOTS)?;
+    fs::write(Path::new(PLOTS).join(name), svg)?;
+    eprintln!("docs/plots/{name}: replaced");
     Ok(())
 }
 

@@ -87,5 +87,7 @@ pub(crate) static ROWS: &[Row] = &[
     pool_start::ROW,
     pool_chunks::ROW,
     pool_busy::ROW,
-    stream_many::ROW,
+    stream_many::TWO,
+    stream_many::EIGHT,
+    stream_many::TYPED,
 ];

@@ -18,6 +18,7 @@ pub(super) const ROW: Row = Row {
     contestants: &[
         C::ours("pipe()", "ring", ours::pipe::round_trip),
         C::ours("Queue", "ring", ours::queue::round_trip),
+        C::ours("Listener and Client", "ring", ours::listener::round_trip),
         C::limit("ring", limit::links::round_trip),
         C::peer("pipe of the kernel", peers::kernel::pipe_round_trip),
         C::peer("Unix socket", peers::kernel::socket_round_trip),

@@ -17,6 +17,7 @@ pub(super) const ROW: Row = Row {
     most_ops: u64::MAX,
     contestants: &[
         C::ours("pipe()", "postcard alone", ours::large::typed),
+        C::ours("Queue", "postcard alone", ours::large::typed_queue),
         C::limit("postcard alone", limit::large::postcard),
     ],
 };
