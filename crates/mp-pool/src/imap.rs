@@ -2,8 +2,9 @@
 
 use crate::async_result::decode;
 use crate::error::TaskError;
-use crate::job::{Raw, Receipt, Sink};
-use crate::map::{Numbered, ToStream};
+use crate::gather::{Numbered, ToStream};
+use crate::job::{Function, Raw, Receipt, Sink};
+use crate::pack::Packer;
 use crate::task::TaskOptions;
 use mp_core::Deadline;
 use mp_process::Task;
@@ -11,12 +12,16 @@ use serde::{Serialize, de::DeserializeOwned};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 /// So many items for each worker are on their way.
 const WINDOW: usize = 4;
+
+/// So many chunks for each worker are on their way, where items go in chunks.
+const CHUNKS: usize = 2;
 
 /// What came in before its turn.
 type Early = BTreeMap<usize, Result<Raw, TaskError>>;
@@ -32,6 +37,8 @@ pub struct Imap<'a, F, I, T> {
     receiver: Receiver<Numbered>,
     submitted: usize,
     received: usize,
+    /// Gathers items that go to a worker together, where some do.
+    packer: Option<(Function, Packer)>,
     /// In order: the number that comes next, and what came before its turn.
     in_order: Option<(usize, Early)>,
     item: PhantomData<fn(T)>,
@@ -75,6 +82,7 @@ impl<'a, F, I: Iterator, T> Imap<'a, F, I, T> {
             receiver,
             submitted: 0,
             received: 0,
+            packer: None,
             in_order: in_order.then(|| (0, BTreeMap::new())),
             item: PhantomData,
         }
@@ -82,7 +90,9 @@ impl<'a, F, I: Iterator, T> Imap<'a, F, I, T> {
 
     /// How many items may be on their way or waiting for their turn.
     fn window(&self) -> usize {
-        self.task.buffer.unwrap_or_else(|| self.task.pool.workers() * WINDOW)
+        let chunk = self.task.chunk.unwrap_or(1);
+        let automatic = || self.task.pool.workers().saturating_mul(WINDOW.max(chunk.saturating_mul(CHUNKS)));
+        self.task.buffer.unwrap_or_else(automatic)
     }
 }
 
@@ -118,16 +128,57 @@ where
     }
 
     fn fill(&mut self) {
+        let chunk = self.task.chunk.unwrap_or(1).min(self.window());
+        if chunk > 1 && self.packer.is_none() && self.task.may_pack() {
+            let function = Function::of_packs::<F, (T,)>(self.task.function);
+            self.packer = function.map(|(function, packs)| (function, Packer::new::<(T,)>(packs, false)));
+        }
         loop {
             let early = self.in_order.as_ref().map_or(0, |(_, early)| early.len());
             if self.submitted - self.received + early >= self.window() {
                 return;
             }
-            let Some(item) = self.items.next() else { return };
-            let receipt = Receipt::new(Arc::clone(&self.sink) as Arc<dyn Sink>, self.submitted);
-            self.submitted += 1;
-            self.task.submit::<(T,)>(&(item,), receipt, Deadline::NEVER);
+            let more = if self.packer.is_some() { self.submit_chunk(chunk) } else { self.submit_one() };
+            if !more {
+                return;
+            }
         }
+    }
+
+    /// False when there is none.
+    fn submit_one(&mut self) -> bool {
+        let Some(item) = self.items.next() else { return false };
+        let receipt = Receipt::new(Arc::clone(&self.sink) as Arc<dyn Sink>, self.submitted);
+        self.submitted += 1;
+        self.task.submit::<(T,)>(&(item,), receipt, Deadline::NEVER);
+        true
+    }
+
+    /// The next `most` items, as one; false when there are no more.
+    fn submit_chunk(&mut self, most: usize) -> bool {
+        let Imap { task, items, sink, submitted, packer: Some((function, packer)), .. } = self else {
+            return false;
+        };
+        let sink = || Arc::clone(sink) as Arc<dyn Sink>;
+        for _ in 0..most {
+            // What comes before a panic of the iterator is computed all the same.
+            match panic::catch_unwind(AssertUnwindSafe(|| items.next())) {
+                Ok(Some(item)) => {
+                    task.pack(packer, function, *submitted, &(item,), &sink);
+                    *submitted += 1;
+                }
+                Ok(None) => {
+                    task.submit_pack(packer, function, &sink);
+                    return false;
+                }
+                Err(payload) => {
+                    task.submit_pack(packer, function, &sink);
+                    panic::resume_unwind(payload);
+                }
+            }
+        }
+        task.submit_pack(packer, function, &sink);
+        true
     }
 
     fn advance(&mut self, until: Option<Instant>) -> Result<Option<Result<F::Output, TaskError>>, NotYet> {

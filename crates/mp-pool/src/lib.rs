@@ -128,6 +128,7 @@ mod completed;
 mod context;
 mod control;
 mod error;
+mod gather;
 mod imap;
 mod inbox;
 mod job;

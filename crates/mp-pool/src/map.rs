@@ -1,21 +1,18 @@
 //! Many tasks of one function: `map` and its kin.
 
-use crate::async_result::{AsyncResult, Payload, Slot, caught, decode_many};
+use crate::async_result::{AsyncResult, Slot, caught, decode_many};
 use crate::callbacks::ToCallback;
 use crate::error::TaskError;
-use crate::inbox::Shared;
-use crate::job::{AtomicWish, Function, Item, Items, Job, Raw, Receipt, Sink, Wish};
-use crate::pack::{Packed, Packer, Piece, Pieces, Unpackable};
+use crate::gather::{Gather, ToPieces, Whole};
+use crate::job::{AtomicWish, Function, Item, Items, Job, Receipt, Sink};
+use crate::pack::{Packer, Piece, Pieces, Unpackable};
 use crate::pool::Pool;
 use crate::task::TaskOptions;
 use mp_core::Deadline;
 use mp_process::Task;
 use serde::{Serialize, de::DeserializeOwned};
 use std::collections::VecDeque;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 /// So many chunks for each worker, so that the last ones end at about the same time.
 const CHUNKS: usize = 4;
@@ -31,100 +28,6 @@ const FIRST_PACK: usize = 16;
 /// The most items in a pack, and its bytes, about.
 const MOST_PACKED: usize = 1 << 17;
 const PACK_BYTES: usize = 256 << 10;
-
-pub(crate) type Numbered = (usize, Result<Raw, TaskError>);
-
-/// Sends pieces, with the number of the first item of each, to who waits for them.
-struct ToPieces {
-    came: Mutex<Vec<(usize, Piece)>>,
-    /// Somebody waits, for so many items or an error.
-    waits: AtomicUsize,
-    items: AtomicUsize,
-    there: Condvar,
-    wish: AtomicWish,
-}
-
-impl ToPieces {
-    fn came(&self) -> MutexGuard<'_, Vec<(usize, Piece)>> {
-        self.came.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn push(&self, first: usize, piece: Piece) {
-        let failed = matches!(piece, Piece::One(Err(_)));
-        let mut came = self.came();
-        let items = self.items.load(Relaxed) + piece.len();
-        came.push((first, piece));
-        self.items.store(if failed { usize::MAX / 2 } else { items }, Relaxed);
-        let enough = self.items.load(Relaxed) >= self.waits.load(Relaxed);
-        drop(came);
-        if enough {
-            self.there.notify_one();
-        }
-    }
-
-    fn has(&self, items: usize) -> bool {
-        self.items.load(Relaxed) >= items
-    }
-
-    /// Waits for so many items, or an error.
-    fn take(&self, shared: &Shared, items: usize) -> Vec<(usize, Piece)> {
-        if !self.has(items) {
-            shared.assist(|| self.has(items));
-        }
-        let mut came = self.came();
-        self.waits.store(items, Relaxed);
-        while !self.has(items) {
-            came = self.there.wait(came).unwrap_or_else(PoisonError::into_inner);
-        }
-        self.waits.store(usize::MAX, Relaxed);
-        self.items.store(0, Relaxed);
-        std::mem::take(&mut *came)
-    }
-}
-
-impl Sink for ToPieces {
-    fn settle(&self, index: usize, result: Result<Raw, TaskError>) {
-        self.push(index, Piece::One(result));
-    }
-
-    fn settle_many(&self, first: usize, results: Packed) {
-        self.push(first, Piece::Many(results));
-    }
-
-    fn wish(&self) -> Wish {
-        self.wish.get()
-    }
-}
-
-/// Sends each item's result with its number to who waits for them.
-pub(crate) struct ToStream {
-    sender: Sender<Numbered>,
-    wish: AtomicWish,
-}
-
-impl ToStream {
-    pub(crate) fn new() -> (Arc<ToStream>, Receiver<Numbered>) {
-        let (sender, receiver) = mpsc::channel();
-        (Arc::new(ToStream { sender, wish: AtomicWish::default() }), receiver)
-    }
-
-    /// Nobody waits any more.
-    pub(crate) fn forget(&self, pool: &Pool) {
-        self.wish.lower(Wish::Unwanted);
-        pool.shared().tell(|inbox| inbox.unwanted = true);
-    }
-}
-
-impl Sink for ToStream {
-    fn settle(&self, index: usize, result: Result<Raw, TaskError>) {
-        // Nobody there: the stream was dropped, and the result is not wanted.
-        let _ = self.sender.send((index, result));
-    }
-
-    fn wish(&self) -> Wish {
-        self.wish.get()
-    }
-}
 
 /// Results of many items as they come in. What has not started when it is dropped is cancelled.
 struct Results<'a> {
@@ -184,110 +87,7 @@ impl Results<'_> {
 impl Drop for Results<'_> {
     fn drop(&mut self) {
         if self.missing > 0 {
-            self.sink.wish.lower(Wish::Unwanted);
-            self.pool.shared().tell(|inbox| inbox.unwanted = true);
-        }
-    }
-}
-
-/// Where the whole of a map goes.
-enum Whole {
-    Slot(Arc<Slot>),
-    Callback(ToCallback<Pieces>, AtomicWish),
-}
-
-impl Whole {
-    fn fill(&self, result: Result<Pieces, TaskError>) {
-        match self {
-            Whole::Slot(slot) => slot.fill(result.map(Payload::Many)),
-            Whole::Callback(callback, _) => callback.fill(result),
-        }
-    }
-
-    fn forget(&self) {
-        match self {
-            Whole::Slot(slot) => slot.lower(Wish::Unwanted),
-            Whole::Callback(_, wish) => wish.lower(Wish::Unwanted),
-        }
-    }
-}
-
-/// Gathers the results of a map that nobody waits for; the first error ends it.
-struct Gather {
-    whole: Whole,
-    found: Mutex<Found>,
-}
-
-#[derive(Default)]
-struct Found {
-    pieces: Pieces,
-    missing: isize,
-    /// Their number is known.
-    expected: bool,
-    over: bool,
-}
-
-impl Gather {
-    fn new(whole: Whole) -> Arc<Gather> {
-        Arc::new(Gather { whole, found: Mutex::default() })
-    }
-
-    /// So many items will come.
-    fn expect(&self, items: usize) {
-        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        found.expected = true;
-        found.missing += isize::try_from(items).unwrap_or(isize::MAX);
-        drop(found);
-        self.came(0, |_| {});
-    }
-
-    /// So many items less are missing.
-    fn came(&self, items: usize, enter: impl FnOnce(&mut Found)) {
-        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        if !found.over {
-            enter(&mut found);
-        }
-        // Below zero as long as their number is not known.
-        found.missing -= isize::try_from(items).unwrap_or(isize::MAX);
-        if found.missing > 0 || !found.expected || found.over {
-            return;
-        }
-        found.over = true;
-        let pieces = std::mem::take(&mut found.pieces);
-        drop(found);
-        self.whole.fill(Ok(pieces));
-    }
-
-    fn failed(&self, error: TaskError) {
-        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        found.missing -= 1;
-        let first = !std::mem::replace(&mut found.over, true);
-        let pieces = std::mem::take(&mut found.pieces);
-        drop(found);
-        drop(pieces);
-        if first {
-            self.whole.fill(Err(error));
-            self.whole.forget();
-        }
-    }
-}
-
-impl Sink for Gather {
-    fn settle(&self, index: usize, result: Result<Raw, TaskError>) {
-        match result {
-            Ok(raw) => self.came(1, |found| drop(found.pieces.insert(index, Piece::One(Ok(raw))))),
-            Err(error) => self.failed(error),
-        }
-    }
-
-    fn settle_many(&self, first: usize, results: Packed) {
-        self.came(results.count, |found| drop(found.pieces.insert(first, Piece::Many(results))));
-    }
-
-    fn wish(&self) -> Wish {
-        match &self.whole {
-            Whole::Slot(slot) => slot.wish(),
-            Whole::Callback(_, wish) => wish.get(),
+            self.sink.forget(self.pool.shared());
         }
     }
 }
@@ -397,13 +197,7 @@ impl<'a, F> TaskOptions<'a, F> {
         Args: Serialize + DeserializeOwned + 'static,
         F::Output: Serialize + DeserializeOwned + 'static,
     {
-        let sink = Arc::new(ToPieces {
-            came: Mutex::default(),
-            waits: AtomicUsize::new(usize::MAX),
-            items: AtomicUsize::new(0),
-            there: Condvar::new(),
-            wish: AtomicWish::default(),
-        });
+        let sink = ToPieces::new();
         let pool = self.pool;
         #[cfg(feature = "indicatif")]
         let progress = self.progress.clone();
@@ -448,7 +242,7 @@ impl<'a, F> TaskOptions<'a, F> {
     }
 
     /// A time-out is for each item, and so is room in a limited queue.
-    fn may_pack(&self) -> bool {
+    pub(crate) fn may_pack(&self) -> bool {
         let shared = self.pool.shared();
         self.terms.timeout.is_none() && self.terms.deadline.is_none() && shared.may_pack()
     }
@@ -467,34 +261,53 @@ impl<'a, F> TaskOptions<'a, F> {
     {
         let fixed = self.chunk.map(|chunk| chunk.min(crate::control::MOST_ITEMS as usize));
         let mut size = fixed.unwrap_or(FIRST_PACK);
-        let submit = |packer: &mut Packer| {
-            if let Some(pack) = packer.take(sink()) {
-                let job = Job::new(function.clone(), Arc::clone(&self.terms), Items::Packed(Box::new(pack)));
-                self.pool.shared().submit(job);
-            }
-        };
         let mut count = 0;
         for args in items {
-            match packer.push(count, &args) {
-                Ok(()) if packer.len() < size && packer.bytes() < PACK_BYTES => {}
-                Ok(()) => {
-                    submit(&mut packer);
-                    size = fixed.unwrap_or((size * 2).min(MOST_PACKED));
-                }
-                Err(why) => {
-                    submit(&mut packer);
-                    let receipt = Receipt::new(sink(), count);
-                    match why {
-                        Unpackable::Encode(error) => receipt.settle(Err(TaskError::Encode(error))),
-                        // Without a limit on time it takes what it needs.
-                        Unpackable::Handles => drop(self.submit(&args, receipt, Deadline::NEVER)),
-                    }
-                }
+            self.pack(&mut packer, function, count, &args, sink);
+            if packer.len() >= size || packer.bytes() >= PACK_BYTES {
+                self.submit_pack(&mut packer, function, sink);
+                size = fixed.unwrap_or((size * 2).min(MOST_PACKED));
             }
             count += 1;
         }
-        submit(&mut packer);
+        self.submit_pack(&mut packer, function, sink);
         count
+    }
+
+    /// Adds item `index` to what `packer` gathers. One that fits in no pack goes alone, behind those that were gathered.
+    pub(crate) fn pack<Args>(
+        &self,
+        packer: &mut Packer,
+        function: &Function,
+        index: usize,
+        args: &Args,
+        sink: &impl Fn() -> Arc<dyn Sink>,
+    ) where
+        F: Task<Args>,
+        Args: Serialize + DeserializeOwned + 'static,
+        F::Output: Serialize + DeserializeOwned + 'static,
+    {
+        let Err(why) = packer.push(index, args) else { return };
+        self.submit_pack(packer, function, sink);
+        let receipt = Receipt::new(sink(), index);
+        match why {
+            Unpackable::Encode(error) => receipt.settle(Err(TaskError::Encode(error))),
+            // Without a limit on time it takes what it needs.
+            Unpackable::Handles => drop(self.submit(args, receipt, Deadline::NEVER)),
+        }
+    }
+
+    /// Submits what `packer` has gathered, if anything.
+    pub(crate) fn submit_pack(
+        &self,
+        packer: &mut Packer,
+        function: &Function,
+        sink: &impl Fn() -> Arc<dyn Sink>,
+    ) {
+        if let Some(pack) = packer.take(sink()) {
+            let job = Job::new(function.clone(), Arc::clone(&self.terms), Items::Packed(Box::new(pack)));
+            self.pool.shared().submit(job);
+        }
     }
 
     /// As [`submit_all`](TaskOptions::submit_all), each item with bytes of its own.

@@ -5,11 +5,11 @@ use crate::book::Book;
 use crate::builder::{Builder, Interrupts};
 use crate::callbacks::Callbacks;
 use crate::error::{PoolError, TaskError};
+use crate::gather::ToStream;
 use crate::imap::Imap;
 use crate::inbox::Shared;
 use crate::job::{Function, Item, Job, Receipt, Sink};
 use crate::keeper;
-use crate::map::ToStream;
 use crate::observe::Observer;
 use crate::owner::Owner;
 use crate::posts::{Staff, first_posts};
@@ -85,7 +85,8 @@ pub(crate) struct Plan {
 }
 
 impl Pool {
-    /// Makes a pool of `workers` processes.
+    /// Makes a pool of `workers` processes. Returns once each of them is started, before it is ready: its first task waits for it. For
+    /// workers that are started as there is work, see [`Builder::min_workers`].
     ///
     /// # Errors
     ///
@@ -174,7 +175,8 @@ impl Pool {
         TaskOptions::new(self, function)
     }
 
-    /// Runs `function` with `args` in a worker and waits for its result.
+    /// Runs `function` with `args` in a worker and waits for its result, for as long as it takes: see
+    /// [`TaskOptions::timeout`]. The death of its worker is its error; that of another worker is nothing.
     ///
     /// # Errors
     ///
@@ -216,7 +218,12 @@ impl Pool {
         self.task(function).apply_async_with(args, callback, error_callback);
     }
 
-    /// Calls `function` with each of `items`, in chunks; gives what it returned, in order.
+    /// Calls `function` with each of `items`, and waits; gives what it returned, in order. All items are taken at once, and all results are
+    /// kept: for very many see [`imap`](Pool::imap).
+    ///
+    /// Items go to the workers many at a time, cut by how long they take, and each has an outcome of its own all the same: a worker that
+    /// dies costs the item that ran in it, what it has returned is there, what it has not begun runs elsewhere. See
+    /// [`chunk_size`](TaskOptions::chunk_size).
     ///
     /// # Errors
     ///
@@ -235,7 +242,7 @@ impl Pool {
         self.task(function).map(items)
     }
 
-    /// As [`map`](Pool::map), with a result of its own for each item.
+    /// As [`map`](Pool::map), with a result of its own for each item. Waits for all of them.
     pub fn try_map<F, T>(
         &self,
         function: F,
@@ -297,8 +304,9 @@ impl Pool {
 
     /// Calls `function` with each of `items`; gives what it returned as it comes in, in any order.
     ///
-    /// Items are taken from the iterator only as results are asked for, a few for each worker ahead: an endless iterator runs in flat
-    /// memory.
+    /// Items are taken from the iterator only as results are asked for, four for each worker ahead: an endless iterator runs in flat
+    /// memory. Each item goes alone; small ones are faster in [chunks](TaskOptions::chunk_size). Asking for the next result waits for one; a
+    /// worker's death is the error of the item that ran there.
     pub fn imap_unordered<F, T, I>(&self, function: F, items: I) -> Imap<'_, F, I::IntoIter, T>
     where
         F: Task<(T,)>,
@@ -309,7 +317,8 @@ impl Pool {
         self.task(function).imap_unordered(items)
     }
 
-    /// As [`imap_unordered`](Pool::imap_unordered), in the order of the items.
+    /// As [`imap_unordered`](Pool::imap_unordered), in the order of the items. One that takes long holds up those behind it, of which no more are
+    /// taken meanwhile.
     pub fn imap<F, T, I>(&self, function: F, items: I) -> Imap<'_, F, I::IntoIter, T>
     where
         F: Task<(T,)>,
@@ -320,7 +329,7 @@ impl Pool {
         self.task(function).imap(items)
     }
 
-    /// Runs `function` with `args` once in each worker, behind what waits there; gives the results in the order of the workers.
+    /// Runs `function` with `args` once in each worker, behind what waits there, and waits for all; gives the results in the order of the workers.
     ///
     /// For what changes a worker: to load something, to drop a cache. One that dies meanwhile is replaced and has not run it; a worker
     /// that starts later has not either: what every worker needs is for the [initializer](Builder::initializer).

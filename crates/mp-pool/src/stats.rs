@@ -104,9 +104,9 @@ pub struct Stats {
     pub deaths: BTreeMap<String, u64>,
     /// Workers that were replaced because of their number of tasks, age or memory.
     pub recycled: u64,
-    /// From submission to start.
+    /// From submission to start. Items of a map that came back together count with the start of the first.
     pub wait: Histogram,
-    /// From start to end.
+    /// From start to end. Items of a map that came back together count with their mean: the longest of many short ones is not told.
     pub run: Histogram,
 }
 

@@ -97,16 +97,21 @@ impl<'a, F> TaskOptions<'a, F> {
         self
     }
 
-    /// How many items of a map go to a worker as one, at least 1; for [`imap`](TaskOptions::imap) always 1. By default it depends on their
-    /// number. Each item has its own result, error and time-out all the same, and what has not started of a chunk goes to others
-    /// that are idle.
+    /// How many items go to a worker as one, at least 1. Each item has its own result and error all the same, and what has not started of a
+    /// chunk goes to others that are idle, or when its worker dies.
+    ///
+    /// By default a map is cut by how long its items take, from what has come back so far: half a millisecond of work at a time, a few
+    /// items while nothing is known, less towards the end. Items with a [time-out](TaskOptions::timeout) or a
+    /// [deadline](TaskOptions::deadline), and those of a pool whose [queue is limited](crate::Builder::queue_limit), are cut by their number: four
+    /// chunks for each worker. [`imap`](TaskOptions::imap) sends one at a time by default: with `n` it takes `n` items at a time from the
+    /// iterator, and the first result is there when the first chunk has run for a millisecond or to its end.
     #[doc(alias = "chunksize")]
     pub fn chunk_size(mut self, items: usize) -> Self {
         self.chunk = Some(items.max(1));
         self
     }
 
-    /// How many items [`imap`](TaskOptions::imap) takes ahead of the consumer, at least 1; by default four for each worker.
+    /// How many items [`imap`](TaskOptions::imap) takes ahead of the consumer, at least 1; by default four for each worker, or two chunks.
     #[doc(alias = "buffersize")]
     pub fn buffer(mut self, items: usize) -> Self {
         self.buffer = Some(items.max(1));

@@ -3,6 +3,7 @@
 #![cfg(any(feature = "log", feature = "tracing", feature = "indicatif"))]
 
 use mp_pool::Pool;
+#[cfg(any(feature = "log", feature = "tracing"))]
 use std::sync::Mutex;
 
 mod methods;
@@ -20,13 +21,16 @@ fn fail(n: u64) -> u64 {
     n
 }
 
+#[cfg(any(feature = "log", feature = "tracing"))]
 /// What was said, by level.
 static SAID: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
+#[cfg(any(feature = "log", feature = "tracing"))]
 fn said() -> Vec<String> {
     std::mem::take(&mut SAID.lock().expect("no panic before"))
 }
 
+#[cfg(any(feature = "log", feature = "tracing"))]
 /// Some of everything that is told.
 fn a_pool_at_work() {
     let pool = Pool::new(2).expect("a pool");
@@ -40,6 +44,7 @@ fn a_pool_at_work() {
     pool.join().expect("an end");
 }
 
+#[cfg(any(feature = "log", feature = "tracing"))]
 fn die() {
     std::process::abort();
 }

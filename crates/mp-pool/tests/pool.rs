@@ -148,6 +148,54 @@ fn imap_is_lazy_and_in_order() {
 }
 
 #[test]
+fn a_stream_in_chunks_is_whole_and_takes_no_more_than_its_chunks() {
+    guarded(|| {
+        let pool = Pool::new(2).unwrap();
+        for (items, chunk) in [(0, 7), (1, 7), (6, 7), (7, 7), (8, 7), (1000, 7), (1000, 100_000), (5000, 64)]
+        {
+            let squares: Vec<u64> =
+                pool.task(square).chunk_size(chunk).imap(0..items).map(Result::unwrap).collect();
+            assert_eq!(squares, (0..items).map(|n| n * n).collect::<Vec<_>>());
+            let mut squares: Vec<u64> =
+                pool.task(square).chunk_size(chunk).imap_unordered(0..items).map(Result::unwrap).collect();
+            squares.sort_unstable();
+            assert_eq!(squares, (0..items).map(|n| n * n).collect::<Vec<_>>());
+        }
+        // Lazy: two chunks for each worker.
+        let taken = std::cell::Cell::new(0);
+        let mut stream =
+            pool.task(square).chunk_size(10).imap((0_u64..).inspect(|_| taken.set(taken.get() + 1)));
+        assert_eq!(taken.get(), 0);
+        assert_eq!(stream.next().unwrap().unwrap(), 0);
+        assert!(taken.get() <= 50, "{} items taken", taken.get());
+        drop(stream);
+        // A failure is of its item alone, and what comes before a panic of the input is given.
+        let failed = pool.task(refuse_odd).chunk_size(8).imap(0..40).filter(Result::is_err).count();
+        assert_eq!(failed, 20);
+        let input = (0..20_u64).inspect(|n| assert!(*n < 13, "the input panics"));
+        let mut stream = pool.task(square).chunk_size(5).buffer(5).imap(input);
+        let (mut given, mut panics) = (Vec::new(), 0);
+        loop {
+            match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| stream.next())) {
+                Ok(Some(result)) => given.push(result.unwrap()),
+                Ok(None) => break,
+                Err(_) => panics += 1,
+            }
+        }
+        assert_eq!((given, panics), ((0..13).map(|n| n * n).collect::<Vec<u64>>(), 7));
+        // What cannot be packed goes alone.
+        let handles = (0..20).map(|_| mp_shm::Value::new(3_u32).unwrap());
+        let values: Vec<u32> =
+            pool.task(read_value).chunk_size(6).imap(handles).map(Result::unwrap).collect();
+        assert_eq!(values, [3; 20]);
+    });
+}
+
+fn read_value(value: mp_shm::Value<u32>) -> u32 {
+    value.get()
+}
+
+#[test]
 fn an_err_is_a_result_and_a_panic_an_error() {
     guarded(|| {
         let pool = Pool::new(1).unwrap();
