@@ -24,7 +24,7 @@
 
 use crate::error::Refusal;
 use crate::raw::{Acquired, RobustMutex};
-use crate::sys::robust::{Anchored, is_this_thread};
+use crate::sys::robust::{Anchored, is_this_thread, this_thread};
 use mp_core::Deadline;
 use mp_shm::{Format, HEADER, Mapping, Segment, SharedMemory};
 use serde::Deserializer;
@@ -34,7 +34,7 @@ use std::io;
 use std::marker::PhantomData;
 use std::mem;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 const MUTEX: usize = HEADER;
 /// Where the memory of the type above begins.
@@ -84,8 +84,9 @@ pub(crate) enum News {
 /// The memory of one lock, as this process has it mapped. The last drop is the place for invariant 2.
 pub(crate) struct Orphanable {
     anchored: Anchored,
-    /// Whether a thread acquired it through this mapping and has not given it back. Stored by holders only.
-    taken_here: AtomicBool,
+    /// The thread that acquired it through this mapping and has not given it back, or 0. Stored by holders only, and not in shared memory:
+    /// whatever is written there, a living thread's list of what it holds points into this mapping.
+    taken_by: AtomicU32,
 }
 
 impl Orphanable {
@@ -125,7 +126,7 @@ impl Orphanable {
     fn over(segment: Segment) -> io::Result<Arc<Orphanable>> {
         let no_lock = || io::Error::new(io::ErrorKind::InvalidData, "there is no lock in this memory");
         let anchored = Anchored::find(segment, MUTEX).ok_or_else(no_lock)?;
-        Ok(Arc::new(Orphanable { anchored, taken_here: AtomicBool::new(false) }))
+        Ok(Arc::new(Orphanable { anchored, taken_by: AtomicU32::new(0) }))
     }
 
     pub(crate) fn open(segment: Segment, body: usize) -> io::Result<Arc<Orphanable>> {
@@ -175,7 +176,7 @@ impl Orphanable {
 
     #[inline]
     pub(crate) fn acquire(&self, deadline: Deadline) -> Result<News, Refusal> {
-        let acquired = self.mutex().lock(deadline)?;
+        let acquired = self.mutex().lock_or_inherit(deadline)?;
         Ok(self.received(acquired, || true))
     }
 
@@ -185,7 +186,7 @@ impl Orphanable {
         if acquired == Acquired::OwnerDied {
             self.adopt(is_news());
         }
-        self.taken_here.store(true, Ordering::Relaxed);
+        self.taken_by.store(self.mutex().owner().unwrap_or_else(this_thread), Ordering::Relaxed);
         mp_core::step!("lock.acquire", 4);
         if self.is_poisoned() { News::OwnerDied } else { News::None }
     }
@@ -205,7 +206,7 @@ impl Orphanable {
     #[inline]
     pub(crate) fn release(&self) {
         mp_core::step!("lock.release", 1);
-        self.taken_here.store(false, Ordering::Relaxed);
+        self.taken_by.store(0, Ordering::Relaxed);
         self.mutex().unlock();
         mp_core::step!("lock.release", 2);
     }
@@ -241,8 +242,8 @@ impl Drop for Orphanable {
     fn drop(&mut self) {
         // Guards borrow their mapping; so who took it here and still holds it has forgotten the guard. A thread that has
         // ended since left the list that pointed here.
-        let forgotten = self.taken_here.load(Ordering::Relaxed);
-        if forgotten && self.mutex().owner().is_some_and(is_thread_of_this_process) {
+        let thread = self.taken_by.load(Ordering::Relaxed);
+        if thread != 0 && is_thread_of_this_process(thread) {
             mem::forget(self.segment().clone());
         }
     }

@@ -299,7 +299,7 @@ fn own_share(lock: &Orphanable) -> Option<usize> {
 /// Acquires the mutex; `None` tries once.
 fn enter(lock: &Orphanable, deadline: Option<Deadline>) -> Result<News, RawLockError> {
     let acquired = match deadline {
-        Some(deadline) => lock.mutex().lock(deadline)?,
+        Some(deadline) => lock.mutex().lock_or_inherit(deadline)?,
         None => lock.mutex().try_lock()?,
     };
     let news = lock.received(acquired, || lock.word().load(Ordering::Relaxed) != 0);

@@ -43,7 +43,7 @@ const INSIST: u32 = 60_000;
 const ROW: u32 = 64;
 /// The longest spin for a mutex.
 const BRIEF: u32 = 10_000;
-const MOST_PAUSES: u32 = 32;
+const MOST_PAUSES: u32 = 64;
 const FEWEST: u32 = 16;
 const SELDOM: u32 = 4096;
 

@@ -26,6 +26,9 @@ pub(crate) const TID_MASK: u32 = 0x3fff_ffff;
 /// Somebody may sleep.
 pub(crate) const WAITERS: u32 = 0x8000_0000;
 
+/// Its owner died.
+pub(crate) const OWNER_DIED: u32 = 0x4000_0000;
+
 /// Takes a free mutex for `thread`.
 ///
 /// # Errors

@@ -24,8 +24,10 @@
 //!
 //! Invariants:
 //! 1. The list's head and `pending` are words of the thread, written by nobody but the thread itself (here or in the C library).
-//! 2. Here the list is empty before `take` and after `give`. So of what lies in shared memory no pointer is followed, whatever was
-//!    written there: `give` compares the mutex's link with the end of the list, and leaves all else to the C library.
+//! 2. Here the list is empty before `take` and after `give`. That it was empty when the mutex became its first is remembered in the thread
+//!    (`ALONE`); as long as the mutex is still the first, it is the only one, since new ones come in front. So of what lies in shared memory
+//!    no pointer is followed, whatever was written there. Where the word was written over, the list forgets the mutex all the same:
+//!    its memory may go.
 //! 3. The mutex's links are written by its owner alone.
 //!
 //! Memory orderings: the kernel looks at the list in the thread's own order of instructions, at its death; so the compiler must keep that
@@ -117,6 +119,8 @@ impl Body {
 const UNKNOWN: *const Thread = ptr::without_provenance(1);
 
 thread_local! {
+    /// The mutex that became the only one of the list, and for which thread (in a forked child, another one); null after it was given back.
+    static ALONE: Cell<(*const Link, u32)> = const { Cell::new((ptr::null(), 0)) };
     /// Null before anybody has asked. In a forked child it is right, too: the same place, where the C library writes the new id.
     static THREAD: Cell<*const Thread> = const { Cell::new(ptr::null()) };
 }
@@ -142,6 +146,8 @@ fn this_thread() -> Option<&'static Thread> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Take {
     Taken,
+    /// This thread owns it already.
+    Ours,
     /// Another thread owns it, who had not died.
     Held,
     /// It was given back after a death without having been marked as consistent: nobody gets it any more.
@@ -161,13 +167,14 @@ pub(super) unsafe fn take(mutex: *mut libc::pthread_mutex_t) -> Take {
     // SAFETY: it lies there, the caller promises; atomics, valid for any bytes.
     let body = unsafe { &*mutex.cast::<Body>() };
     let (link, end) = (body.link(), thread.end());
+    let id = thread.id.load(Relaxed);
     if thread.next.load(Relaxed) != end {
-        return Take::Ask;
+        // Whatever the word says now: twice in the list, it would break the list.
+        return if ALONE.get() == (link.cast_const(), id) { Take::Ours } else { Take::Ask };
     }
     mp_core::step!("mutex.take", 1);
     thread.now_pending(link);
     mp_core::step!("mutex.take", 2);
-    let id = thread.id.load(Relaxed);
     if let Err(found) = owner::take(&body.word, id) {
         thread.now_pending(ptr::null_mut());
         let other = found & TID_MASK;
@@ -184,33 +191,74 @@ pub(super) unsafe fn take(mutex: *mut libc::pthread_mutex_t) -> Take {
     thread.now_first(link);
     mp_core::step!("mutex.take", 5);
     thread.now_pending(ptr::null_mut());
+    ALONE.set((link, id));
     Take::Taken
 }
 
-/// Gives the mutex back, if the thread holds it and no other; false when the C library is to be asked, and nothing has changed.
+/// Has the C library acquire the mutex or give it back, and remembers whether it is the only one that the thread holds.
+///
+/// # Safety
+///
+/// As [`take`].
+pub(super) unsafe fn beside<R>(
+    mutex: *mut libc::pthread_mutex_t,
+    ask: impl FnOnce() -> R,
+    is_held_after: impl FnOnce(&R) -> bool,
+) -> R {
+    let Some(thread) = this_thread() else { return ask() };
+    // SAFETY: as in `take`.
+    let link = unsafe { &*mutex.cast::<Body>() }.link();
+    let was_empty = thread.next.load(Relaxed) == thread.end();
+    let done = ask();
+    let held = is_held_after(&done);
+    if held && was_empty {
+        ALONE.set((link, thread.id.load(Relaxed)));
+    } else if ALONE.get().0 == link.cast_const() && (held || thread.next.load(Relaxed) != link) {
+        ALONE.set((ptr::null(), 0));
+    }
+    done
+}
+
+/// How giving back a mutex here went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Give {
+    Given,
+    /// Somebody has written over it: whoever it belongs to now, it is not in this thread's list any more.
+    Gone,
+    /// The C library is to be asked; nothing has changed.
+    Ask,
+}
+
+/// Gives the mutex back, if the thread holds it and no other.
 ///
 /// # Safety
 ///
 /// As [`take`].
 #[inline(always)]
-pub(super) unsafe fn give(mutex: *mut libc::pthread_mutex_t) -> bool {
-    let Some(thread) = this_thread() else { return false };
+pub(super) unsafe fn give(mutex: *mut libc::pthread_mutex_t) -> Give {
+    let Some(thread) = this_thread() else { return Give::Ask };
     // SAFETY: as in `take`.
     let body = unsafe { &*mutex.cast::<Body>() };
     let (link, end) = (body.link(), thread.end());
     // In a forked child the list is empty.
-    let alone = thread.next.load(Relaxed) == link && body.next.load(Relaxed) == end;
-    let ours = body.word.load(Relaxed) & TID_MASK == thread.id.load(Relaxed);
-    if !alone || !ours || body.owner.load(Relaxed) == INCONSISTENT {
-        return false;
+    if thread.next.load(Relaxed) != link || ALONE.get().0 != link.cast_const() {
+        return Give::Ask;
     }
+    ALONE.set((ptr::null(), 0));
     mp_core::step!("mutex.give", 1);
     thread.now_pending(link);
     mp_core::step!("mutex.give", 2);
     thread.now_first(end);
     mp_core::step!("mutex.give", 3);
+    if body.word.load(Relaxed) & TID_MASK != thread.id.load(Relaxed) {
+        thread.now_pending(ptr::null_mut());
+        return Give::Gone;
+    }
+    if body.owner.load(Relaxed) == INCONSISTENT {
+        body.owner.store(NOT_RECOVERABLE, Relaxed);
+    }
     give_back(thread, body);
-    true
+    Give::Given
 }
 
 /// The last steps, with the mutex pending and not in the list.
@@ -324,6 +372,26 @@ mod tests {
         place
     }
 
+    /// # Safety
+    ///
+    /// As [`take`].
+    unsafe fn beside_trylock(mutex: *mut libc::pthread_mutex_t) -> i32 {
+        // SAFETY: the caller's promise.
+        let ask = || unsafe { libc::pthread_mutex_trylock(mutex) };
+        // SAFETY: as above.
+        unsafe { beside(mutex, ask, |answer| [0, libc::EOWNERDEAD].contains(answer)) }
+    }
+
+    /// # Safety
+    ///
+    /// As [`take`].
+    unsafe fn beside_unlock(mutex: *mut libc::pthread_mutex_t) -> i32 {
+        // SAFETY: the caller's promise.
+        let ask = || unsafe { libc::pthread_mutex_unlock(mutex) };
+        // SAFETY: as above.
+        unsafe { beside(mutex, ask, |answer| *answer != 0) }
+    }
+
     #[test]
     fn what_one_took_the_other_gives_back() {
         let mutex = mutex();
@@ -331,10 +399,10 @@ mod tests {
             // SAFETY: initialised, of the right kind, and never freed.
             unsafe {
                 assert_eq!(take(mutex), Take::Taken);
-                assert_eq!(libc::pthread_mutex_unlock(mutex), 0);
-                assert_eq!(libc::pthread_mutex_trylock(mutex), 0);
-                assert!(give(mutex));
-                assert!(!give(mutex));
+                assert_eq!(beside_unlock(mutex), 0);
+                assert_eq!(beside_trylock(mutex), 0);
+                assert_eq!(give(mutex), Give::Given);
+                assert_eq!(give(mutex), Give::Ask);
             }
         }
     }
@@ -346,32 +414,34 @@ mod tests {
         unsafe {
             assert_eq!(take(one), Take::Taken);
             assert_eq!(take(two), Take::Ask);
-            assert_eq!(libc::pthread_mutex_trylock(two), 0);
-            assert!(!give(one) && !give(two));
-            assert_eq!(libc::pthread_mutex_unlock(one), 0);
-            assert!(give(two));
-            assert_eq!(take(one), Take::Taken);
-            assert!(give(one));
+            assert_eq!(beside_trylock(two), 0);
+            assert_eq!((give(one), give(two)), (Give::Ask, Give::Ask));
+            assert_eq!(beside_unlock(one), 0);
+            // Again, now as the second: it was alone once, and is not now.
+            assert_eq!((take(one), beside_trylock(one)), (Take::Ask, 0));
+            assert_eq!((give(one), give(two)), (Give::Ask, Give::Ask));
+            assert_eq!((beside_unlock(one), give(two), beside_unlock(two)), (0, Give::Ask, 0));
+            assert_eq!((take(one), give(one)), (Take::Taken, Give::Given));
         }
     }
 
     #[test]
-    fn another_threads_is_held_and_ones_own_is_the_c_librarys_to_refuse() {
+    fn another_threads_is_held_and_ones_own_is_ours() {
         let mutex = mutex();
         // SAFETY: as above.
         assert_eq!(unsafe { take(mutex) }, Take::Taken);
         // SAFETY: as above.
-        assert_eq!(unsafe { take(mutex) }, Take::Ask);
+        assert_eq!(unsafe { take(mutex) }, Take::Ours);
         let place = mutex.expose_provenance();
         std::thread::spawn(move || {
             let mutex = ptr::with_exposed_provenance_mut(place);
             // SAFETY: as above.
-            unsafe { assert!(take(mutex) == Take::Held && !give(mutex)) };
+            unsafe { assert_eq!((take(mutex), give(mutex)), (Take::Held, Give::Ask)) };
         })
         .join()
         .unwrap();
         // SAFETY: as above.
-        assert!(unsafe { give(mutex) });
+        assert_eq!(unsafe { give(mutex) }, Give::Given);
     }
 
     #[test]
@@ -384,16 +454,15 @@ mod tests {
         // SAFETY: as above.
         unsafe {
             assert_eq!(take(mutex), Take::Ask);
-            assert_eq!(libc::pthread_mutex_trylock(mutex), libc::EOWNERDEAD);
-            assert!(!give(mutex), "nobody has said that it is consistent");
+            assert_eq!(beside_trylock(mutex), libc::EOWNERDEAD);
             assert_eq!(libc::pthread_mutex_consistent(mutex), 0);
-            assert!(give(mutex));
+            assert_eq!(give(mutex), Give::Given);
         }
         assert_eq!(std::thread::spawn(take_and_end).join().unwrap(), Take::Taken);
         // SAFETY: as above.
         unsafe {
-            assert_eq!(libc::pthread_mutex_trylock(mutex), libc::EOWNERDEAD);
-            assert_eq!(libc::pthread_mutex_unlock(mutex), 0);
+            assert_eq!(beside_trylock(mutex), libc::EOWNERDEAD);
+            assert_eq!(give(mutex), Give::Given, "though nobody has said that it is consistent");
             for _ in 0..2 {
                 assert_eq!(take(mutex), Take::Lost);
             }

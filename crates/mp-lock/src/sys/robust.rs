@@ -24,8 +24,8 @@
 
 #![expect(unsafe_code, reason = "robust process-shared mutexes exist only in pthread")]
 
-use super::held::{self, Take};
-use crate::raw::owner::{TID_MASK, give};
+use super::held::{self, Give, Take};
+use crate::raw::owner::{OWNER_DIED, TID_MASK, WAITERS, give};
 use crate::spin;
 use libc::{c_int, pthread_mutex_t, pthread_mutexattr_t};
 use mp_core::deadline::SLICE;
@@ -196,6 +196,7 @@ impl<'a> RobustMutex<'a> {
         // SAFETY: as in `owner`; the kind is what `init` made it.
         match unsafe { held::take(self.raw()) } {
             Take::Taken => Ok(Acquired::Clean),
+            Take::Ours => Err(RawLockError::AlreadyHeld),
             Take::Held => Err(RawLockError::TimedOut),
             Take::Lost => Err(RawLockError::NotRecoverable),
             Take::Ask => self.ask_for(),
@@ -207,7 +208,9 @@ impl<'a> RobustMutex<'a> {
     fn ask_for(&self) -> Result<Acquired, RawLockError> {
         self.check_kind()?;
         // SAFETY: as in `owner`.
-        unsafe { try_lock(self.raw()) }
+        let ask = || unsafe { try_lock(self.raw()) };
+        // SAFETY: as in `owner`.
+        unsafe { held::beside(self.raw(), ask, Result::is_ok) }
     }
 
     /// The C library takes the mutex for what it says to be.
@@ -227,13 +230,30 @@ impl<'a> RobustMutex<'a> {
     #[inline(always)]
     pub fn lock(&self, deadline: Deadline) -> Result<Acquired, RawLockError> {
         match self.try_lock() {
-            Err(RawLockError::TimedOut) => self.lock_contended(deadline),
+            Err(RawLockError::TimedOut) => self.lock_contended(deadline, |_| ()),
+            done => done,
+        }
+    }
+
+    /// The same, and takes it from an owner that is no thread any more without having died: one that was not the first of its process and
+    /// became another program by `exec` while it owned the mutex. It has the first one's id then, by which the kernel does not find it
+    /// to be the owner.
+    ///
+    /// Only where all owners are of this pid namespace.
+    #[inline(always)]
+    pub(crate) fn lock_or_inherit(&self, deadline: Deadline) -> Result<Acquired, RawLockError> {
+        match self.try_lock() {
+            Err(RawLockError::TimedOut) => self.lock_contended(deadline, orphan_if_gone),
             done => done,
         }
     }
 
     #[cold]
-    fn lock_contended(&self, deadline: Deadline) -> Result<Acquired, RawLockError> {
+    fn lock_contended(
+        &self,
+        deadline: Deadline,
+        look: impl Fn(&AtomicU32),
+    ) -> Result<Acquired, RawLockError> {
         let mut tried = Err(RawLockError::TimedOut);
         let settled = spin::brief(|| {
             // Looking changes nothing, so the line stays with the owner.
@@ -247,7 +267,9 @@ impl<'a> RobustMutex<'a> {
         }
         self.check_kind()?;
         // SAFETY: as in `owner`.
-        unsafe { lock_in_slices(self.raw(), deadline) }
+        let ask = || unsafe { lock_in_slices(self.raw(), deadline, look) };
+        // SAFETY: as in `owner`.
+        unsafe { held::beside(self.raw(), ask, Result::is_ok) }
     }
 
     /// What the mutex guards is whole again. Only after [`Acquired::OwnerDied`], before [`unlock`](Self::unlock).
@@ -263,15 +285,20 @@ impl<'a> RobustMutex<'a> {
     #[inline(always)]
     pub fn unlock(&self) -> bool {
         // SAFETY: as in `try_lock`.
-        let given = unsafe { held::give(self.raw()) };
-        given || self.ask_to_unlock()
+        match unsafe { held::give(self.raw()) } {
+            Give::Given => true,
+            Give::Gone => false,
+            Give::Ask => self.ask_to_unlock(),
+        }
     }
 
     /// Has the C library give it back.
     #[cold]
     fn ask_to_unlock(&self) -> bool {
         // SAFETY: as in `owner`.
-        self.is_ours_and_of_its_kind() && unsafe { unlock(self.raw()) }
+        let ask = || self.is_ours_and_of_its_kind() && unsafe { unlock(self.raw()) };
+        // SAFETY: as in `owner`.
+        unsafe { held::beside(self.raw(), ask, |_| false) }
     }
 
     /// Whether the calling thread owns it. If so the kind is what it was made, so that the C library does what is meant: refusing would
@@ -477,7 +504,27 @@ fn acquired(answer: c_int) -> Result<Acquired, RawLockError> {
     }
 }
 
-/// Locks, sleeping a slice at a time (invariant 2).
+/// Writes what the kernel writes when an owner dies, if the owner is no thread: then it is none that the kernel will come to, nor one that
+/// could still give it back. An id that was given to another thread meanwhile counts as the owner's.
+#[cold]
+fn orphan_if_gone(word: &AtomicU32) {
+    let now = word.load(Ordering::Relaxed);
+    let owner = now & TID_MASK;
+    if owner == 0 {
+        return;
+    }
+    // SAFETY: signal 0 is none, it asks only whether there is such a thread.
+    let found = unsafe { libc::syscall(libc::SYS_tkill, owner, 0) } == 0;
+    if found || io::Error::last_os_error().raw_os_error() != Some(libc::ESRCH) {
+        return;
+    }
+    let orphaned = now & WAITERS | OWNER_DIED;
+    if word.compare_exchange(now, orphaned, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+        mp_core::park::wake(word, 1);
+    }
+}
+
+/// Locks, sleeping a slice at a time (invariant 2); after each, `look` is shown the word.
 ///
 /// # Safety
 ///
@@ -485,6 +532,7 @@ fn acquired(answer: c_int) -> Result<Acquired, RawLockError> {
 pub(crate) unsafe fn lock_in_slices(
     mutex: *mut pthread_mutex_t,
     deadline: Deadline,
+    look: impl Fn(&AtomicU32),
 ) -> Result<Acquired, RawLockError> {
     loop {
         if deadline.passed() {
@@ -492,7 +540,8 @@ pub(crate) unsafe fn lock_in_slices(
         }
         // SAFETY: the caller's promise.
         match acquired(unsafe { lock_for(mutex, deadline.slice(SLICE)) }) {
-            Err(RawLockError::TimedOut) => {}
+            // SAFETY: as above.
+            Err(RawLockError::TimedOut) => look(unsafe { word(mutex) }),
             done => return done,
         }
     }

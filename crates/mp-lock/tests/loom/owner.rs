@@ -12,9 +12,6 @@ struct Owned {
     inside: AtomicU32,
 }
 
-/// What the kernel leaves of a dead owner.
-const OWNER_DIED: u32 = 0x4000_0000;
-
 impl Owned {
     fn new() -> Arc<Owned> {
         Arc::new(Owned { word: AtomicU32::new(0), inside: AtomicU32::new(0) })
@@ -27,7 +24,7 @@ impl Owned {
             if now & owner::TID_MASK == 0 {
                 let mine = me | now & owner::WAITERS | others;
                 match self.word.compare_exchange(now, mine, SeqCst, Relaxed) {
-                    Ok(_) => return now & OWNER_DIED != 0,
+                    Ok(_) => return now & owner::OWNER_DIED != 0,
                     Err(found) => now = found,
                 }
                 continue;
@@ -67,7 +64,7 @@ impl Owned {
             if now & owner::TID_MASK != me {
                 return;
             }
-            let left = now & owner::WAITERS | OWNER_DIED;
+            let left = now & owner::WAITERS | owner::OWNER_DIED;
             if self.word.compare_exchange(now, left, SeqCst, Relaxed).is_ok() && now & owner::WAITERS != 0 {
                 wake(&self.word, 1);
             }
