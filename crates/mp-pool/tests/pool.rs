@@ -142,6 +142,14 @@ fn imap_is_lazy_and_in_order() {
         let first: Vec<u64> = pool.imap(square, endless).take(100).map(Result::unwrap).collect();
         assert!(first.iter().copied().eq((1..=100).map(|n: u64| n * n)));
         assert!(taken <= 100 + 2 * 4, "{taken} were taken for 100");
+        taken = 0;
+        let endless = std::iter::from_fn(|| {
+            taken += 1;
+            Some(taken)
+        });
+        let first: BTreeSet<u64> =
+            pool.imap_unordered(square, endless).take(100).map(Result::unwrap).collect();
+        assert!(first.len() == 100 && taken <= 100 + 2 * 4, "{taken} were taken for 100");
         let some: BTreeSet<u64> = pool.imap_unordered(square, 0..50).map(Result::unwrap).collect();
         assert_eq!(some, (0..50).map(|n| n * n).collect());
     });
@@ -235,10 +243,14 @@ fn get_timeout_gives_the_handle_back_and_lasts() {
         let before = Instant::now();
         let result = result.get_timeout(Duration::from_millis(50)).unwrap_err();
         assert!(before.elapsed() >= Duration::from_millis(50));
-        assert!(!result.ready());
+        assert_eq!((result.ready(), result.successful()), (false, None));
         result.wait();
-        assert_eq!(result.successful(), Some(true));
+        assert_eq!((result.ready(), result.successful()), (true, Some(true)));
         result.get().unwrap();
+        let failed = pool.apply_async(refuse_odd, (1,));
+        assert!(failed.wait_timeout(Duration::from_secs(600)));
+        assert_eq!(failed.successful(), Some(false));
+        assert!(failed.get_deadline(Instant::now()).unwrap().is_err());
     });
 }
 

@@ -77,6 +77,32 @@ fn the_second_ctrl_c_ends_all() {
     });
 }
 
+#[test]
+fn no_handler_of_a_signal_is_installed_unless_asked_for() {
+    /// The signals that this process catches.
+    fn caught() -> String {
+        let status = std::fs::read_to_string("/proc/self/status").expect("proc");
+        status.lines().find(|line| line.starts_with("SigCgt")).expect("a line").to_owned()
+    }
+    let test = "no_handler_of_a_signal_is_installed_unless_asked_for";
+    if mp_test::role().is_some() {
+        let before = caught();
+        let pool = Pool::new(2).unwrap();
+        assert_eq!(pool.map(square, 0..10).unwrap()[3], 9);
+        assert_eq!(caught(), before);
+        let handles = Pool::builder().workers(1).ctrl_c(true).build().unwrap();
+        assert_ne!(caught(), before);
+        drop((pool, handles));
+        mp_test::say("done");
+        return;
+    }
+    guarded(|| {
+        let mut role = mp_test::Role::start(mp_test::command(test, "alone"));
+        role.expect("done");
+        assert!(role.wait().success());
+    });
+}
+
 fn interrupt() -> u32 {
     interrupt_self();
     std::process::id()
