@@ -195,6 +195,82 @@ fn spin(mut done: impl FnMut() -> bool) -> bool {
     }
 }
 
+/// Lets more messages come before they are looked at again.
+///
+/// The look that finds a message takes the cache line away which the other side needs for the next one. Where the taker is the faster
+/// side each look finds one or two, and both go at the pace of that line: several times slower than the one who waits for nobody.
+/// So a taker who finds few waits for a moment, if there were more after it the last time.
+///
+/// | state | found few, then | becomes |
+/// | --- | --- | --- |
+/// | `pauses` | none more | apart, with the fewest pauses |
+/// | | some more | twice the pauses, up to the most |
+/// | | many more | the same |
+/// | apart | not waited | after 256 times: the fewest pauses |
+///
+/// So what comes one by one, as answers do, is waited for in vain each 256th time.
+#[derive(Clone, Copy, Debug)]
+pub struct Gather {
+    pauses: u8,
+    apart: u8,
+}
+
+impl Default for Gather {
+    fn default() -> Gather {
+        Gather { pauses: Gather::FEWEST, apart: 0 }
+    }
+}
+
+impl Gather {
+    const FEWEST: u8 = 8;
+    const MOST: u8 = 64;
+    /// Found in one look, these are few.
+    const FEW: u64 = 4;
+    /// As many more are worth the wait.
+    const MANY: u64 = 16;
+
+    /// How many there are, after a look that showed `found` of which `known` is not yet taken; `look` shows it once more.
+    #[inline]
+    #[must_use]
+    pub fn more(&mut self, found: u64, known: u64, look: impl FnOnce() -> u64) -> u64 {
+        if known >= Gather::FEW {
+            return found;
+        }
+        if self.apart > 0 {
+            self.apart -= 1;
+            return found;
+        }
+        self.wait_for_more(found, look)
+    }
+
+    #[cold]
+    fn wait_for_more(&mut self, found: u64, look: impl FnOnce() -> u64) -> u64 {
+        (0..self.pauses).for_each(|_| std::hint::spin_loop());
+        let now = look();
+        match now.wrapping_sub(found) {
+            0 => *self = Gather { pauses: Gather::FEWEST, apart: u8::MAX },
+            1..Gather::MANY => self.pauses = Gather::MOST.min(self.pauses * 2),
+            _ => {}
+        }
+        now
+    }
+
+    /// Both numbers as one, for a word that threads share.
+    #[inline]
+    #[must_use]
+    pub const fn pack(self) -> u16 {
+        u16::from_le_bytes([self.pauses, self.apart])
+    }
+
+    /// What was [`pack`](Gather::pack)ed.
+    #[inline]
+    #[must_use]
+    pub const fn unpack(packed: u16) -> Gather {
+        let [pauses, apart] = packed.to_le_bytes();
+        Gather { pauses, apart }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -238,6 +314,31 @@ mod tests {
             looks > 3
         }));
         assert!(spins(&mut spin) && spins(&mut spin) && !spins(&mut spin));
+    }
+
+    #[test]
+    fn what_comes_one_by_one_is_seldom_waited_for() {
+        let (mut gather, mut looks) = (Gather::default(), 0);
+        for _ in 0..2560 {
+            let found = gather.more(7, 1, || {
+                looks += 1;
+                7
+            });
+            assert_eq!(found, 7);
+            gather = Gather::unpack(gather.pack());
+        }
+        assert_eq!(looks, 10);
+    }
+
+    #[test]
+    fn who_gathers_waits_longer_while_it_brings_more() {
+        let mut gather = Gather::default();
+        for n in 0..10 {
+            assert_eq!(gather.more(n, 1, || n + 1), n + 1);
+        }
+        assert_eq!((gather.pauses, gather.apart), (Gather::MOST, 0));
+        // Enough is there already.
+        assert_eq!(gather.more(9, Gather::FEW, || unreachable!("not looked at")), 9);
     }
 
     #[test]

@@ -119,6 +119,15 @@ pub fn encode<'a, T: Serialize + 'static>(
     }
 }
 
+/// The bytes of a value that cross as they are, without being encoded.
+#[inline(always)]
+#[must_use]
+pub fn own<T: 'static>(value: &T) -> Option<(Encoding, &[u8])> {
+    let encoding = Encoding::of::<T>();
+    // Known when this is compiled.
+    if encoding == Encoding::POSTCARD { None } else { own_bytes(value).map(|bytes| (encoding, bytes)) }
+}
+
 /// As [`encode`], appended to `out`. Gives the handles that the value held.
 ///
 /// # Errors
@@ -250,6 +259,7 @@ impl Flavor for Appended<'_> {
     }
 }
 
+#[inline]
 fn own_bytes<T: 'static>(value: &T) -> Option<&[u8]> {
     let value: &dyn Any = value;
     if let Some(bytes) = value.downcast_ref::<Vec<u8>>() {
@@ -261,6 +271,7 @@ fn own_bytes<T: 'static>(value: &T) -> Option<&[u8]> {
     numbers::own_bytes(value)
 }
 
+#[inline]
 fn from_own_bytes<T: 'static>(encoding: Encoding, bytes: Cow<'_, [u8]>) -> Option<T> {
     let mut out: Option<T> = None;
     let slot: &mut dyn Any = &mut out;
@@ -287,6 +298,7 @@ mod numbers {
                 None
             }
 
+            #[inline]
             pub(super) fn own_bytes(value: &dyn Any) -> Option<&[u8]> {
                 $(if let Some(numbers) = value.downcast_ref::<Vec<$number>>() {
                     return Some(bytemuck::cast_slice(numbers));

@@ -230,7 +230,7 @@ impl Mapping {
     /// # Panics
     ///
     /// When it does not lie inside, or is not aligned.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn at<T>(&self, offset: usize) -> *mut T {
         let end = offset.checked_add(size_of::<T>());
