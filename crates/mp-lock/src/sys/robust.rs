@@ -423,21 +423,36 @@ pub(crate) fn is_this_thread(thread: u32) -> bool {
     this_thread() == thread
 }
 
+thread_local! {
+    /// In which process, and what the thread's id was.
+    static KNOWN: Cell<(u64, u32)> = const { Cell::new((0, 0)) };
+}
+
 /// The calling thread's id: asked of the system once, and again in a forked child, where it is another.
+#[inline]
 pub(crate) fn this_thread() -> u32 {
-    thread_local! {
-        /// In which process, and what it was.
-        static KNOWN: Cell<(u64, u32)> = const { Cell::new((0, 0)) };
-    }
-    let process = Identity::current().pack();
+    let process = Identity::current_packed();
     match KNOWN.get() {
         (known, thread) if known == process => thread,
-        _ => {
-            let thread = rustix::thread::gettid().as_raw_nonzero().get().cast_unsigned();
-            KNOWN.set((process, thread));
-            thread
-        }
+        _ => ask_for_this_thread(process),
     }
+}
+
+#[cold]
+fn ask_for_this_thread(process: u64) -> u32 {
+    let thread = rustix::thread::gettid().as_raw_nonzero().get().cast_unsigned();
+    KNOWN.set((process, thread));
+    thread
+}
+
+/// Whether this process has a thread of that id. True also when the system does not say.
+pub(crate) fn thread_exists(thread: u32) -> bool {
+    let (Ok(process), Ok(thread)) = (i32::try_from(std::process::id()), i32::try_from(thread)) else {
+        return true;
+    };
+    // SAFETY: takes plain numbers; signal 0 is none, the call only looks.
+    let answer = unsafe { libc::syscall(libc::SYS_tgkill, process, thread, 0) };
+    answer == 0 || io::Error::last_os_error().raw_os_error() != Some(libc::ESRCH)
 }
 
 /// # Safety
