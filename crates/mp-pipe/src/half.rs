@@ -135,7 +135,7 @@ impl Writer {
     fn send_plain(&mut self, link: &Link, encoding: Encoding, bytes: &[u8]) -> bool {
         self.peer_is_fresh()
             && link.check(self.ring.writer_lease()).is_ok()
-            && self.ring.write_plain(&self.cache, u64::MAX, encoding, bytes)
+            && self.ring.write_plain(&mut self.cache, u64::MAX, encoding, bytes)
     }
 
     /// Whether the peer was lately known to live.

@@ -89,7 +89,7 @@
 //! - Receiving a type that was not sent is an error or, where the bytes happen to fit, a wrong value. Use one enum for all you send.
 //! - Types with `skip_serializing_if`, `flatten` or `untagged` do not cross postcard: the first decode wrongly, the others are errors.
 //! - Readiness can end only by receiving: a descriptor says "look", not how often. Receive until empty before sleeping on it again.
-//! - Memory: some 200 KiB a pipe once both directions were used. It grows for a large message, and that memory goes back when the receiver next waits.
+//! - Memory: some 200 KiB a pipe once both directions were used, and up to 256 KiB in each after messages of more than 16 KiB. It grows further for a large one, and that memory goes back when the receiver next waits.
 //! - A message for which the receiver has no memory, or no address space, is an error there and stays in the pipe.
 //! - The kernel keeps a limited number of handles in flight, about 278 messages' worth a pipe: beyond it, sending a handle is
 //!   [`TooManyHandles`](SendError::TooManyHandles) at once, with the value.

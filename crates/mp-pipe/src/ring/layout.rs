@@ -102,6 +102,8 @@ pub enum Growth {
 
 /// The size of the first region, and of the one that a large ring goes back to.
 pub(super) const SMALL_REGION: u64 = 64 << 10;
+/// A ring that has grown no further than this stays so: going back and growing again each time it fills up would cost more than the memory.
+pub(super) const KEPT_REGION: u64 = 256 << 10;
 /// The largest region that is used as a ring.
 pub(super) const LARGE_REGION: u64 = 16 << 20;
 /// A message larger than this part of the largest ring gets a region of its own.

@@ -12,6 +12,9 @@ pub use layout::{Direction, Growth, Table};
 pub use reader::{Head, ReaderCache};
 pub use writer::{Record, WriteError, WriterCache};
 
+/// Longer records than this never go the way of [`Ring::write_plain`].
+pub const PLAIN_MOST: usize = (SMALL_REGION / PART) as usize - 16;
+
 use layout::*;
 use mp_core::Encoding;
 use mp_shm::{Growable, View};
@@ -98,12 +101,14 @@ impl Ring {
 
     #[inline(always)]
     fn tails(&self) -> [&AtomicU64; 2] {
-        TAIL.map(|offset| self.word(offset))
+        // Not by `map`: an array that comes back through memory is written by words and read by pairs of them, and that read waits until
+        // all stores before it have reached the cache.
+        [self.word(TAIL[0]), self.word(TAIL[1])]
     }
 
     #[inline(always)]
     fn heads(&self) -> [&AtomicU64; 2] {
-        HEAD.map(|offset| self.word(offset))
+        [self.word(HEAD[0]), self.word(HEAD[1])]
     }
 
     /// How many messages were ever published.

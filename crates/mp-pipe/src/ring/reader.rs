@@ -5,6 +5,7 @@ use super::raw;
 use super::region::{Region, corrupt};
 use super::{Corrupt, HeaderWord, Ring};
 use mp_core::Encoding;
+use mp_core::park::Gather;
 use mp_shm::WINDOW;
 use std::io;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -32,6 +33,7 @@ pub struct ReaderCache {
     region: Option<Region>,
     /// How many messages were published when last looked.
     published: u64,
+    gather: Gather,
     /// The last `space` this process stored.
     space: u64,
     /// The dedicated region whose used bytes were given back.
@@ -46,6 +48,17 @@ impl ReaderCache {
     }
 }
 
+impl ReaderCache {
+    /// `published` messages were seen to be there, with Acquire, by this process.
+    #[inline(always)]
+    pub fn have_seen(&mut self, published: u64) {
+        // Behind what is known already when another thread has looked since.
+        if published.wrapping_sub(self.published).cast_signed() > 0 {
+            self.published = published;
+        }
+    }
+}
+
 impl Ring {
     /// The way of most messages: what the next one is, if there is one without handles in the region that was read from before.
     /// `None` also when anything is not as it should be: [`peek`](Ring::peek) then says what.
@@ -53,10 +66,13 @@ impl Ring {
     pub fn look(&self, cache: &mut ReaderCache) -> Option<Head> {
         let taken = self.word(TAKEN).load(Relaxed);
         if cache.published.wrapping_sub(taken).cast_signed() <= 0 {
-            cache.published = self.word(PUBLISHED).load(Acquire);
-            if cache.published.wrapping_sub(taken).cast_signed() <= 0 {
+            let published = self.word(PUBLISHED).load(Acquire);
+            let known = published.wrapping_sub(taken);
+            cache.published = published;
+            if known.cast_signed() <= 0 {
                 return None;
             }
+            cache.published = cache.gather.more(published, known, || self.word(PUBLISHED).load(Acquire));
         }
         let region = cache.region.as_ref()?;
         let current = region.index == self.word(REGION).load(Relaxed);

@@ -67,6 +67,24 @@ impl Region {
             .then_some(place)
     }
 
+    /// Asks for the cache lines of a record of `total` bytes as far ahead of `position` as some more records reach. Those lines are in the
+    /// reader's cache since the last turn around the ring; without this, whoever gives a lock back behind his record waits for each of them.
+    #[inline(always)]
+    pub(super) fn will_write_ahead(&self, position: u64, total: u64) {
+        const AHEAD: u64 = 512;
+        const LINE: u64 = 64;
+        // Of longer records the copy itself has many on the way at once.
+        if total > 4 * LINE {
+            return;
+        }
+        for line in 0..=total / LINE {
+            let at = self.place(position.wrapping_add(AHEAD + line * LINE)) & !7;
+            if at + 8 <= self.map.len() {
+                mp_core::park::will_write(self.map.atomic_u32(at));
+            }
+        }
+    }
+
     /// The bytes behind `place`, which [`in_one_piece`](Region::in_one_piece) found.
     #[inline(always)]
     pub(super) fn map(&self) -> &Mapping {

@@ -49,8 +49,9 @@ pub struct WriterCache {
     calm: u32,
 }
 
-/// After so many small messages in a row, a ring that had grown for large ones goes back to a small region.
+/// After so many small messages in a row, a ring that had grown for large ones, or many, goes back to a small region.
 const CALM: u32 = 256;
+const CALM_AGAIN: u32 = 8;
 
 impl Ring {
     /// Appends `record`, if there is room and at most `bound` messages are inside afterwards.
@@ -94,12 +95,12 @@ impl Ring {
         Ok(())
     }
 
-    /// The way of most records: without handles, small, into a small ring in which there is room for all that is known. False, and
+    /// The way of most records: without handles, small, into a ring in which there is room for all that is known. False, and
     /// nothing has changed, when any of that is not so: [`write`](Ring::write) then does it.
     #[inline(always)]
-    pub fn write_plain(&self, cache: &WriterCache, bound: u64, encoding: Encoding, bytes: &[u8]) -> bool {
+    pub fn write_plain(&self, cache: &mut WriterCache, bound: u64, encoding: Encoding, bytes: &[u8]) -> bool {
         let Some(region) = &cache.region else { return false };
-        if bytes.len() as u64 > SMALL_REGION / PART - 16 {
+        if bytes.len() > super::PLAIN_MOST {
             return false;
         }
         #[expect(clippy::cast_possible_truncation, reason = "less than a small region, as just checked")]
@@ -110,16 +111,24 @@ impl Ring {
         }
         let tail = self.tail_of(published).load(Relaxed);
         let total = header.total();
-        let current = region.size == SMALL_REGION && region.index.wrapping_add(1) == self.regions();
+        let current = region.is_ring() && region.index.wrapping_add(1) == self.regions();
         if !current || region.room(tail, cache.space) < total {
             return false;
         }
         // Around the end of the ring goes the long way.
         let Some(place) = region.in_one_piece(tail, total) else { return false };
+        if region.size > KEPT_REGION {
+            // Now and then the long way, which goes back to a small ring.
+            cache.calm = cache.calm.saturating_add(1);
+            if cache.calm >= CALM {
+                return false;
+            }
+        }
         mp_core::step!("ring.write", 1);
         region.map().atomic_u64(place).store(header.pack(), Relaxed);
         region.map().copy_in(place + 8, bytes);
         mp_core::step!("ring.write", 2);
+        region.will_write_ahead(tail, total);
         self.publish(published, tail.wrapping_add(total));
         true
     }
@@ -172,7 +181,7 @@ impl Ring {
                 return Err(WriteError::Full);
             }
             self.move_on(cache, wanted, tail)?;
-        } else if size > SMALL_REGION && wanted < size && self.calmed_down(cache, published) {
+        } else if size > KEPT_REGION && wanted < size && self.calmed_down(cache, published) {
             self.move_on(cache, wanted, tail)?;
         } else if !self.has_room(cache, tail, total) {
             if !cache.region.as_ref().is_some_and(Region::is_ring) {
@@ -241,10 +250,14 @@ impl Ring {
         }
     }
 
-    /// Whether a ring that had grown has seen only small messages for long, and is empty.
+    /// Whether a ring that had grown has seen only small messages for long, and is empty; when not empty, looked at again a few messages later.
     fn calmed_down(&self, cache: &mut WriterCache, published: u64) -> bool {
         cache.calm = cache.calm.saturating_add(1);
-        cache.calm >= CALM && published == self.taken()
+        if cache.calm < CALM {
+            return false;
+        }
+        cache.calm = CALM - CALM_AGAIN;
+        published == self.taken()
     }
 
     /// Leaves a region that is much larger than needed, so that its memory goes back once the reader looks again. Called by
