@@ -40,15 +40,15 @@ use crate::claims::Claims;
 use crate::raw::bell;
 use crate::wait::Wait;
 use mp_core::deadline::{Deadline, SLICE};
-use mp_core::park;
+use mp_core::park::{self, Gather};
 use mp_lock::raw::{Acquired, Guard, Guarded, RawLockError, RobustMutex};
 use mp_pipe::packet::{self, Inbox};
 use mp_pipe::ring::{Direction, ReaderCache, Ring, Table, WriterCache};
-use mp_shm::{Format, Growable, HEADER, Mapping};
+use mp_shm::{Format, Growable, HEADER, View};
 use serde::{Deserialize, Serialize};
 use std::os::fd::AsFd;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64};
 use std::time::Duration;
 use std::{fmt, io};
 
@@ -58,13 +58,16 @@ const CONTROL: usize = HEADER + Table::Long.fixed();
 const PUT_LOCK: usize = CONTROL;
 const GET_LOCK: usize = CONTROL + 128;
 const BOUND: usize = CONTROL + 256;
-const CLOSED: usize = CONTROL + 264;
-const DEPARTURES: usize = CONTROL + 268;
-const STRAYS: usize = CONTROL + 272;
-const VALUES_POLLED: usize = CONTROL + 276;
-const ROOM_POLLED: usize = CONTROL + 280;
+const WORDS: usize = CONTROL + 264;
 pub(crate) const FIXED: usize = Table::Long.fixed() + 384;
 const _: () = assert!(RobustMutex::SIZE <= 128);
+
+/// The small words, in the order in which they lie from [`WORDS`] on.
+const CLOSED: usize = 0;
+const DEPARTURES: usize = 1;
+const STRAYS: usize = 2;
+const VALUES_POLLED: usize = 3;
+const ROOM_POLLED: usize = 4;
 
 /// "At once" still waits so long for a lock, which nobody holds longer than a copy takes, unless it was stopped.
 const AT_ONCE: Duration = SLICE;
@@ -79,11 +82,13 @@ const IDLE_KEEPS: u64 = 1 << 20;
 pub(crate) struct Core {
     pub(crate) ring: Ring,
     pub(crate) bound: u64,
+    words: View<[AtomicU32; 5]>,
     /// The shared lock of either side, with what this process remembers of that side.
-    put_lock: Guarded<WriterCache>,
-    get_lock: Guarded<ReaderCache>,
+    pub(crate) put_lock: Guarded<WriterCache>,
+    pub(crate) get_lock: Guarded<ReaderCache>,
     /// How many messages had been published when this process last looked: a consumer need not look before it has taken these.
     pub(crate) seen: AtomicU64,
+    gather: AtomicU16,
     /// When consumers were last known to live, and how many departures there had been.
     pub(crate) alive_at: AtomicU64,
     pub(crate) departures_seen: AtomicU32,
@@ -134,14 +139,17 @@ impl Core {
         let missing = || io::Error::new(io::ErrorKind::InvalidData, "a queue without its locks");
         let put_lock = Guarded::find(&memory, PUT_LOCK).ok_or_else(missing)?;
         let get_lock = Guarded::find(&memory, GET_LOCK).ok_or_else(missing)?;
+        let words = memory.view(WORDS);
         let ring = Ring::new(memory, HEADER, Direction::There, Table::Long);
         ring.join();
         Ok(Core {
             ring,
             bound,
+            words,
             put_lock,
             get_lock,
             seen: AtomicU64::new(0),
+            gather: AtomicU16::new(Gather::default().pack()),
             // As long ago as can be: the first look is never spared.
             alive_at: AtomicU64::new(1 << 63),
             departures_seen: AtomicU32::new(0),
@@ -157,21 +165,17 @@ impl Core {
         self.ring.memory()
     }
 
-    fn fixed(&self) -> &Mapping {
-        self.memory().fixed()
-    }
-
     fn closed(&self) -> &AtomicU32 {
-        self.fixed().atomic_u32(CLOSED)
+        &self.words[CLOSED]
     }
 
     fn departures_word(&self) -> &AtomicU32 {
-        self.fixed().atomic_u32(DEPARTURES)
+        &self.words[DEPARTURES]
     }
 
     /// One when handles may lie in the socket that no record asks for.
     pub(crate) fn strays(&self) -> &AtomicU32 {
-        self.fixed().atomic_u32(STRAYS)
+        &self.words[STRAYS]
     }
 
     /// Changes when an end was dropped somewhere: then the lifelines are worth a look.
@@ -205,8 +209,18 @@ impl Core {
     }
 
     fn look_for_something(&self) -> bool {
-        let (published, taken) = (self.ring.published(), self.ring.taken());
-        self.seen.store(published, Relaxed);
+        let (mut published, taken) = (self.ring.published(), self.ring.taken());
+        if published != taken {
+            // Threads that wait side by side may each learn from what the other has learnt.
+            let learnt = self.gather.load(Relaxed);
+            let mut gather = Gather::unpack(learnt);
+            published = gather.more(published, published.wrapping_sub(taken), || self.ring.published());
+            if gather.pack() != learnt {
+                self.gather.store(gather.pack(), Relaxed);
+            }
+        }
+        // Release: whoever takes this for what is there may read it.
+        self.seen.store(published, Release);
         published != taken || self.claims.as_ref().is_some_and(Claims::may_have_returned)
     }
 
@@ -249,7 +263,7 @@ impl Core {
 
     /// Finishes what a dead owner of the get lock may have left half-done; may itself be begun again.
     #[cold]
-    fn mend_get_side(&self) {
+    pub(crate) fn mend_get_side(&self) {
         self.ring.mend_reader();
         if let Some(claims) = &self.claims {
             claims.mend(self.ring.taken());
@@ -258,7 +272,7 @@ impl Core {
 
     /// As [`mend_get_side`](Core::mend_get_side), of the put lock.
     #[cold]
-    fn mend_put_side(&self) {
+    pub(crate) fn mend_put_side(&self) {
         self.strays().store(1, Relaxed);
         self.ring.mend_writer();
     }
@@ -326,7 +340,7 @@ impl Core {
     #[inline]
     pub(crate) fn announce_values(&self) {
         bell::announce(
-            self.fixed().atomic_u32(VALUES_POLLED),
+            &self.words[VALUES_POLLED],
             || self.ring.is_empty(),
             || {
                 mp_core::step!("queue.bell", 1);
@@ -340,7 +354,7 @@ impl Core {
     #[inline]
     pub(crate) fn announce_room(&self) {
         bell::announce(
-            self.fixed().atomic_u32(ROOM_POLLED),
+            &self.words[ROOM_POLLED],
             || !self.has_room(),
             || {
                 mp_core::step!("queue.bell", 3);
@@ -350,16 +364,28 @@ impl Core {
         );
     }
 
+    /// Whether nobody in any process polls for values. Under the put lock.
+    #[inline(always)]
+    pub(crate) fn values_are_not_polled(&self) -> bool {
+        self.words[VALUES_POLLED].load(Relaxed) == 0
+    }
+
+    /// Whether nobody in any process polls for room. Under the get lock.
+    #[inline(always)]
+    pub(crate) fn room_is_not_polled(&self) -> bool {
+        self.words[ROOM_POLLED].load(Relaxed) == 0
+    }
+
     /// From here on the bell of values can be polled.
     pub(crate) fn poll_values(&self) {
         self.polls_values.store(true, Relaxed);
-        bell::begin(self.fixed().atomic_u32(VALUES_POLLED), || self.bells.values.ring());
+        bell::begin(&self.words[VALUES_POLLED], || self.bells.values.ring());
     }
 
     /// From here on the bell of room can be polled.
     pub(crate) fn poll_room(&self) {
         self.polls_room.store(true, Relaxed);
-        bell::begin(self.fixed().atomic_u32(ROOM_POLLED), || self.bells.room.iter().for_each(Bell::ring));
+        bell::begin(&self.words[ROOM_POLLED], || self.bells.room.iter().for_each(Bell::ring));
     }
 
     /// When nothing was found: silences the bell, if this process polls it. False when something is there after all. A
@@ -421,7 +447,7 @@ impl Core {
     /// Something came that no producer brought: rings for whoever polls, in any process.
     #[cold]
     pub(crate) fn missed_by_pollers(&self) {
-        if self.fixed().atomic_u32(VALUES_POLLED).load(Relaxed) != 0 {
+        if self.words[VALUES_POLLED].load(Relaxed) != 0 {
             self.bells.values.ring();
         }
     }

@@ -12,7 +12,7 @@ use mp_pipe::packet::{self, Inbox};
 use mp_pipe::ring::{Head, ReaderCache};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::time::Duration;
 
 /// A message as it was taken, not yet decoded.
@@ -34,6 +34,43 @@ pub(crate) enum Look<R> {
 }
 
 impl Core {
+    /// The way of most gets: a message without handles that is known to be there, when nobody else is at it. Its bytes are appended to `bytes`;
+    /// `None` when nothing was taken, for whatever reason: [`get`](Core::get) then does it, or says why not.
+    #[inline(always)]
+    pub(crate) fn get_plain(&self, bytes: &mut Vec<u8>) -> Option<Encoding> {
+        if self.claims.is_some() || !self.may_have_something() {
+            return None;
+        }
+        let taken = self.get_lock.try_with(
+            || self.mend_get_side(),
+            |cache| {
+                mp_core::step!("queue.get", 1);
+                let taken = self.take_plain(cache, bytes)?;
+                mp_core::step!("queue.get", 2);
+                Some(taken)
+            },
+        );
+        let taken = taken.flatten()?;
+        mp_core::step!("queue.get", 3);
+        self.wake(self.ring.writer_asleep());
+        Some(taken)
+    }
+
+    /// Under the get lock.
+    #[inline(always)]
+    fn take_plain(&self, cache: &mut ReaderCache, bytes: &mut Vec<u8>) -> Option<Encoding> {
+        // Acquire: by now another thread may have seen them.
+        cache.have_seen(self.seen.load(Acquire));
+        let head = self.ring.look(cache)?;
+        // After a message in a region of its own there is more to do.
+        if !self.room_is_not_polled() || !cache.region_size().is_power_of_two() {
+            return None;
+        }
+        self.ring.copy_to(cache, &head, bytes).ok()?;
+        self.ring.commit(cache, &head);
+        Some(head.encoding)
+    }
+
     /// Takes the next message, its bytes appended to `bytes`; `None` when the time is over. `watched` as in
     /// [`put`](Core::put), of the consumers' end.
     pub(crate) fn get(
@@ -113,9 +150,8 @@ impl Core {
             if deadline.passed() {
                 return Ok(None);
             }
-            let idle = wait.sleep(&self.ring, Side::Get, deadline, || {
-                self.has_something() || self.is_closed() || self.departures() != departures
-            });
+            let ready = || self.has_something() || self.is_closed() || self.departures() != departures;
+            let idle = wait.sleep(&self.ring, Side::Get, deadline, ready, ready);
             if idle {
                 self.give_back(socket);
             }
@@ -198,6 +234,8 @@ impl Core {
         {
             return Ok(Look::Taken(again));
         }
+        // Acquire: by now another thread may have seen them.
+        cache.have_seen(self.seen.load(Acquire));
         let head = match self.ring.look(cache) {
             Some(head) => head,
             None => match self.ring.peek(cache).map_err(GetError::Io)? {

@@ -12,7 +12,7 @@ use crate::put::Refused;
 #[cfg(feature = "async")]
 use crate::ready::{Room, Values};
 use mp_core::wire::{self, Encoding};
-use mp_core::{Deadline, Handle};
+use mp_core::{Deadline, DecodeError, Handle};
 use serde::{Serialize, de::DeserializeOwned};
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -37,6 +37,7 @@ fn with_scratch<R>(body: impl FnOnce(&mut Vec<u8>) -> R) -> R {
     result
 }
 
+#[inline]
 pub(crate) fn put<T: Serialize + 'static>(
     core: &Core,
     socket: &Handle,
@@ -44,12 +45,29 @@ pub(crate) fn put<T: Serialize + 'static>(
     value: &T,
     deadline: Deadline,
 ) -> Result<(), Refused> {
-    let put = |scratch: &mut Vec<u8>| {
-        let message = wire::encode(value, scratch).map_err(Refused::Encode)?;
-        core.put(message, socket, watched, deadline)
-    };
-    // Where the bytes are the value, nothing is written to the buffer.
-    if Encoding::of::<T>() == Encoding::POSTCARD { with_scratch(put) } else { put(&mut Vec::new()) }
+    // Where the bytes are the value, nothing is written to a buffer.
+    if let Some((encoding, bytes)) = wire::own(value) {
+        if core.put_plain(encoding, bytes, socket, watched) {
+            return Ok(());
+        }
+        return put_slowly(core, socket, watched, value, deadline, &mut Vec::new());
+    }
+    with_scratch(|scratch| put_slowly(core, socket, watched, value, deadline, scratch))
+}
+
+fn put_slowly<T: Serialize + 'static>(
+    core: &Core,
+    socket: &Handle,
+    watched: bool,
+    value: &T,
+    deadline: Deadline,
+    scratch: &mut Vec<u8>,
+) -> Result<(), Refused> {
+    let message = wire::encode(value, scratch).map_err(Refused::Encode)?;
+    if message.handles.is_empty() && core.put_plain(message.encoding, message.bytes, socket, watched) {
+        return Ok(());
+    }
+    core.put(message, socket, watched, deadline)
 }
 
 /// Puts, in a future: waits in the kernel for room, and tries again.
@@ -88,12 +106,16 @@ pub(crate) async fn get_async<T: DeserializeOwned + 'static>(
 }
 
 /// Gets and decodes the next value; on a queue that can be joined it is this process's to settle, in its turn.
+#[inline]
 pub(crate) fn get<T: DeserializeOwned + 'static>(
     core: &Core,
     socket: &Handle,
     watched: bool,
     deadline: Deadline,
 ) -> Result<Option<T>, GetError> {
+    if let Some(got) = get_plain(core) {
+        return got.map(Some).map_err(GetError::Decode);
+    }
     let got = get_claimed(core, socket, watched, deadline)?;
     Ok(got.map(|(value, claimed)| {
         if let Some(claimed) = claimed {
@@ -101,6 +123,21 @@ pub(crate) fn get<T: DeserializeOwned + 'static>(
         }
         value
     }))
+}
+
+/// See [`Core::get_plain`].
+#[inline(always)]
+fn get_plain<T: DeserializeOwned + 'static>(core: &Core) -> Option<Result<T, DecodeError>> {
+    if Encoding::of::<T>() != Encoding::POSTCARD {
+        let mut bytes = Vec::new();
+        let encoding = core.get_plain(&mut bytes)?;
+        return Some(wire::decode(encoding, Cow::Owned(bytes), Vec::new()));
+    }
+    with_scratch(|scratch| {
+        scratch.clear();
+        let encoding = core.get_plain(scratch)?;
+        Some(wire::decode(encoding, Cow::Borrowed(scratch), Vec::new()))
+    })
 }
 
 /// As [`get`], with the claim.

@@ -8,7 +8,7 @@ use mp_core::wire::Message;
 use mp_core::{Deadline, EncodeError, Encoding, park};
 use mp_lock::raw::RawLockError;
 use mp_pipe::packet;
-use mp_pipe::ring::{Growth, Record, WriteError, WriterCache};
+use mp_pipe::ring::{Growth, PLAIN_MOST, Record, WriteError, WriterCache};
 use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
@@ -62,6 +62,35 @@ impl Refused {
 }
 
 impl Core {
+    /// The way of most puts: a short message without handles, when nobody else is at it and there is room. False when nothing was put, for
+    /// whatever reason: [`put`](Core::put) then does it, or says why not. What either has to tell goes through memory, a value behind
+    /// a tag, and written and read in pieces of different sizes that waits until all stores before it are done.
+    #[inline(always)]
+    pub(crate) fn put_plain(&self, encoding: Encoding, bytes: &[u8], socket: &Handle, watched: bool) -> bool {
+        if bytes.len() > PLAIN_MOST || (watched && self.consumers_gone(socket, self.departures())) {
+            return false;
+        }
+        let written = self.put_lock.try_with(
+            || self.mend_put_side(),
+            |cache| {
+                mp_core::step!("queue.put", 1);
+                let written = !self.is_closed()
+                    && self.values_are_not_polled()
+                    && self.ring.write_plain(cache, self.bound, encoding, bytes);
+                if written {
+                    mp_core::step!("queue.put", 2);
+                }
+                written
+            },
+        );
+        if written != Some(true) {
+            return false;
+        }
+        mp_core::step!("queue.put", 3);
+        self.wake(self.ring.reader_asleep());
+        true
+    }
+
     /// Puts an encoded message. `socket` is the producers' end of the lifelines; it is `watched` when the handle holds only
     /// that end, so that it can be seen cut.
     pub(crate) fn put(
@@ -139,9 +168,23 @@ impl Core {
             if deadline.passed() {
                 return Err(Refused::TimedOut);
             }
-            wait.sleep(&self.ring, Side::Put, deadline, || {
-                self.has_room() || self.is_closed() || self.departures() != departures
-            });
+            let over = || self.is_closed() || self.departures() != departures;
+            let worth_it = self.room_is_worth_a_look(&over);
+            wait.sleep(&self.ring, Side::Put, deadline, worth_it, || self.has_room() || over());
+        }
+    }
+
+    /// What a producer without room spins on. The count of what was taken changes with each message, and looking at it makes the
+    /// consumer wait for this core at each of his takes: so it is looked at rarely, and one free place is not worth it yet; in between there is
+    /// the word that a consumer stores for a good part of the ring.
+    fn room_is_worth_a_look(&self, over: impl Fn() -> bool) -> impl FnMut() -> bool {
+        let (space, much) = (self.ring.given_back(), (self.bound / 8).max(1));
+        let mut looks = 0_u32;
+        move || {
+            looks = looks.wrapping_add(1);
+            self.ring.given_back() != space
+                || (looks.is_multiple_of(16)
+                    && (self.bound.saturating_sub(self.ring.len()) >= much || over()))
         }
     }
 

@@ -24,13 +24,15 @@ pub(crate) struct Wait {
 }
 
 impl Wait {
-    /// Sleeps on `word` until `ready`, at most a slice; true when that passed without anything.
+    /// Sleeps until `ready`, at most a slice; true when that passed without anything. Before, it spins until `worth_it`: what is not worth
+    /// the look yet, which costs the other side as much as a message, may be ready all the same.
     #[cold]
     pub(crate) fn sleep(
         &mut self,
         ring: &Ring,
         side: Side,
         deadline: Deadline,
+        worth_it: impl FnMut() -> bool,
         ready: impl Fn() -> bool,
     ) -> bool {
         thread_local! {
@@ -44,7 +46,7 @@ impl Wait {
         // Once a wait: who then sleeps for long does not burn a spin at the end of each slice. Of several on the other side, the
         // one who was seen last stands for all.
         let last_seen = peer.load(Relaxed).wrapping_sub(1);
-        if !self.slept && SPIN.with_borrow_mut(|spins| spins[side as usize].until(last_seen, &ready)) {
+        if !self.slept && SPIN.with_borrow_mut(|spins| spins[side as usize].until(last_seen, worth_it)) {
             return false;
         }
         word.store(1, Relaxed);

@@ -62,6 +62,57 @@ fn a_producer_killed_in_put_tears_nothing_and_blocks_nobody() {
     });
 }
 
+/// From the second time on a process goes the quick way.
+#[test]
+fn whoever_is_killed_on_the_quick_way_tears_nothing_and_blocks_nobody() {
+    const TEST: &str = "whoever_is_killed_on_the_quick_way_tears_nothing_and_blocks_nobody";
+    match role().as_deref() {
+        Some("producer") => {
+            let sender = take::<Sender<Vec<u8>>>("end").unwrap();
+            return (0..9).for_each(|n| sender.put(vec![n; 50]).unwrap());
+        }
+        Some(_) => return take::<Receiver<Vec<u8>>>("end").unwrap().iter().for_each(drop),
+        None => {}
+    }
+    if !steps_or_say(mp_core::step::enabled(), TEST) {
+        return;
+    }
+    let step_of = |step: &str, passes| format!("{step}:+{passes}");
+    guarded(|| {
+        for passes in 2..5_u8 {
+            for (step, sent) in steps_of_put().into_iter().filter(|(step, _)| !step.starts_with("ring.grow"))
+            {
+                let queue = Queue::bounded(20).unwrap();
+                dies_at(&step_of(&step, passes), TEST, "producer", &queue.clone().into_sender());
+                // The lock is taken once for the first message, to find that there is more to do, and once to do it.
+                let before = queue.len() as u8 - u8::from(sent);
+                assert!(
+                    before == passes || (step == "queue.put:1" && before + 1 == passes),
+                    "{step}: {before}"
+                );
+                queue.put(vec![77; 3]).unwrap();
+                for n in 0..before + u8::from(sent) {
+                    assert_eq!(queue.get().unwrap(), [n; 50], "{step}");
+                }
+                assert_eq!(queue.get().unwrap(), [77; 3], "{step}");
+            }
+            for (step, taken) in steps_of_get() {
+                let queue = Queue::bounded(20).unwrap();
+                (0..9).for_each(|n| queue.put(vec![n; 50]).unwrap());
+                dies_at(&step_of(&step, passes), TEST, "consumer", &queue.clone().into_receiver());
+                let left = queue.len() as u8;
+                let gone = 9 - left - u8::from(taken);
+                assert!(gone == passes || (step == "queue.get:1" && gone + 1 == passes), "{step}: {gone}");
+                for n in 9 - left..9 {
+                    assert_eq!(queue.get().unwrap(), [n; 50], "{step}");
+                }
+                queue.put(vec![77; 3]).unwrap();
+                assert_eq!(queue.get().unwrap(), [77; 3], "{step}");
+            }
+        }
+    });
+}
+
 #[test]
 fn the_last_sender_killed_in_put_ends_the_receivers() {
     const TEST: &str = "the_last_sender_killed_in_put_ends_the_receivers";
