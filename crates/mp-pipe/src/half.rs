@@ -8,7 +8,7 @@ use mp_core::handle::Handles;
 use mp_core::news;
 use mp_core::park::{self, Spin};
 use mp_core::wire::{self, Message};
-use mp_core::{EncodeError, Encoding};
+use mp_core::{DecodeError, EncodeError, Encoding};
 use serde::{Serialize, de::DeserializeOwned};
 use std::borrow::Cow;
 use std::io;
@@ -346,6 +346,26 @@ impl Reader {
         true
     }
 
+    /// The way of most messages: one without handles that is there, of the encoding that is asked for. `None` when nothing was taken: the
+    /// long way then does it, or says why not.
+    #[inline(always)]
+    fn recv_plain<T: DeserializeOwned + 'static>(&mut self, link: &Link) -> Option<Result<T, DecodeError>> {
+        let head = self.look(link)?;
+        if head.encoding != Encoding::of::<T>() || head.length > KEPT {
+            return None;
+        }
+        if head.encoding != Encoding::POSTCARD {
+            let mut bytes = Vec::with_capacity(head.length);
+            self.ring.copy_to(&self.cache, &head, &mut bytes).ok()?;
+            self.commit_plain(link, &head);
+            return Some(wire::decode(head.encoding, Cow::Owned(bytes), Vec::new()));
+        }
+        self.scratch.clear();
+        self.ring.copy_to(&self.cache, &head, &mut self.scratch).ok()?;
+        self.commit_plain(link, &head);
+        Some(wire::decode(head.encoding, Cow::Borrowed(&self.scratch), Vec::new()))
+    }
+
     /// Waits for the next message; `None` when the time is over.
     #[inline]
     pub(crate) fn wait(&mut self, link: &Link, deadline: Deadline) -> Result<Option<Head>, RecvError> {
@@ -406,6 +426,9 @@ impl Reader {
         link: &Link,
         deadline: Deadline,
     ) -> Result<Option<T>, RecvError> {
+        if let Some(got) = self.recv_plain(link) {
+            return got.map(Some).map_err(RecvError::Decode);
+        }
         match self.wait(link, deadline)? {
             Some(head) => self.take(link, &head).map(Some),
             None => Ok(None),
