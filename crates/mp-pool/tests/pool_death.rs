@@ -173,6 +173,30 @@ fn square_and_arm(args: (u32, u32)) -> u64 {
     u64::from(item) * u64::from(item)
 }
 
+/// So slowly that each item's result is published before the next is begun.
+fn square_slowly_and_arm(args: (u32, u32)) -> u64 {
+    std::thread::sleep(Duration::from_millis(2));
+    square_and_arm(args)
+}
+
+#[test]
+fn what_a_pack_has_published_is_not_taken_from_the_slate_again() {
+    let test = "what_a_pack_has_published_is_not_taken_from_the_slate_again";
+    if !mp_test::steps_or_say(step::enabled(), test) {
+        return;
+    }
+    guarded(|| {
+        for number in [3, 4, 5] {
+            let pool = Pool::new(1).unwrap();
+            let items = (0..20).map(|item| (item, number));
+            let results = pool.task(square_slowly_and_arm).chunk_size(20).try_map(items);
+            for (item, result) in (0_u64..).zip(results) {
+                assert_eq!(result.unwrap(), item * item, "step {number}");
+            }
+        }
+    });
+}
+
 #[test]
 fn a_kill_at_each_step_of_a_pack_costs_at_most_the_item_that_ran() {
     let test = "a_kill_at_each_step_of_a_pack_costs_at_most_the_item_that_ran";
