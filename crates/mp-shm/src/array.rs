@@ -38,6 +38,12 @@ use std::{fmt, io};
 /// assert_eq!(array.iter().sum::<f64>(), 51.0);
 /// # Ok::<(), std::io::Error>(())
 /// ```
+///
+/// # When a process dies
+///
+/// - **Changing it:** each element is as it was or as it was to be; a bulk copy may be half done, at an element's border.
+/// - **Waiting for an element:** nobody else notices.
+/// - The memory goes with its last user.
 #[doc(alias = "RawArray")]
 #[doc(alias = "SynchronizedArray")]
 pub struct Array<T: Element> {

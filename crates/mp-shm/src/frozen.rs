@@ -61,6 +61,10 @@ const SEALS: SealFlags = SealFlags::WRITE.union(SealFlags::SHRINK).union(SealFla
 /// assert_eq!(squares.iter().filter(|square| *square % 2 == 0).count(), 500);
 /// # Ok::<(), std::io::Error>(())
 /// ```
+///
+/// # When a process dies
+///
+/// - **Writing it**, before it is frozen: nothing is left. **Reading it:** nobody else notices. The memory goes with its last user.
 pub struct Frozen<T: Pod> {
     fd: Handle,
     map: Arc<Mapping>,

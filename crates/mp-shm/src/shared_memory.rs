@@ -81,6 +81,11 @@ const TRIES: u32 = 1000;
 ///
 /// Before Python 3.13 every Python program that has opened a segment removes its name when it ends, whoever created it. Since 3.13,
 /// `track=False` stops that.
+///
+/// # When a process dies
+///
+/// - **Making it:** there is no such name, or a whole segment. **Using it:** what it wrote stays, nobody else notices.
+/// - A creator that is killed leaves the name: the next one to create it gets it, or `reap` removes it, once nobody uses it.
 #[derive(Clone)]
 #[doc(alias = "shm_open")]
 pub struct SharedMemory(Arc<Inner>);

@@ -48,6 +48,12 @@ use std::{fmt, io};
 /// assert_eq!(value.get(), 20);
 /// # Ok::<(), std::io::Error>(())
 /// ```
+///
+/// # When a process dies
+///
+/// - **Changing it:** the change is made whole or not at all. Whoever waits for a change sees it within 100 ms, also when the dead one had not told.
+/// - **Waiting for a change:** nobody else notices.
+/// - The memory goes with its last user.
 #[doc(alias = "RawValue")]
 #[doc(alias = "Synchronized")]
 pub struct Value<T: Element> {

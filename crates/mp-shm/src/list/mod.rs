@@ -65,6 +65,10 @@ use std::{fmt, io};
 /// middle leaves `None` there, and nothing else is touched. Nobody waits for anybody.
 ///
 /// The name is that of its [`SharedMemory`], with all that is said there; [`memory`](ShareableList::memory) gives it.
+///
+/// # When a process dies
+///
+/// - **Replacing an item:** the item is the old one, the new one, or none; never half. The others are untouched.
 #[derive(Clone)]
 pub struct ShareableList {
     memory: SharedMemory,
