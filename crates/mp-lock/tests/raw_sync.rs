@@ -438,8 +438,9 @@ fn no_sleep_is_on_the_wall_clock() {
         });
     };
     guarded(|| {
-        let memory = Memory::new();
-        let (lock, event) = (memory.lock(), Memory::new().event(true));
+        // Both stay mapped for as long as their contents are used.
+        let (lock_memory, event_memory) = (Memory::new(), Memory::new());
+        let (lock, event) = (lock_memory.lock(), event_memory.event(true));
         let mut guard = Some(lock.lock().unwrap());
         observed(&|| drop(lock.try_lock(hour()).unwrap()), &mut || drop(guard.take()));
         observed(&|| event.wait(hour()).unwrap(), &mut || event.set(EventState::Signaled).unwrap());
