@@ -193,6 +193,7 @@ fn what_a_pack_has_published_is_not_taken_from_the_slate_again() {
             for (item, result) in (0_u64..).zip(results) {
                 assert_eq!(result.unwrap(), item * item, "step {number}");
             }
+            assert_eq!(pool.stats().started, 2, "step {number}: nobody was killed");
         }
     });
 }
