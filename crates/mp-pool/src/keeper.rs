@@ -254,8 +254,8 @@ impl Owner {
 fn shut_down(mut owner: Owner) {
     owner.settle_all();
     if owner.terminated {
+        owner.seats().for_each(Seat::kill);
         // Fails only for those that have ended.
-        owner.seats().for_each(|seat| drop(seat.process.kill()));
         owner.leaving.iter().for_each(|leaver| drop(leaver.process.kill()));
     }
     // Those that are about to be started leave at once.
@@ -271,7 +271,7 @@ fn shut_down(mut owner: Owner) {
     let posts = owner.posts.drain(..).flat_map(|post| post.seat.into_iter().chain(post.next));
     let seats: Vec<Seat> = posts.chain(owner.retiring.drain(..)).collect();
     if terminated {
-        seats.iter().for_each(|seat| drop(seat.process.kill()));
+        seats.iter().for_each(Seat::kill);
     }
     owner.leaving.extend(seats.into_iter().map(Leaver::of));
     wait_for_all(std::mem::take(&mut owner.leaving), &owner.book);

@@ -15,6 +15,7 @@ use crate::owner::Owner;
 use crate::posts::{Staff, first_posts};
 use crate::recipe::Recipe;
 use crate::room::{Most, Rooms};
+use crate::seat::Seat;
 use crate::stats::Stats;
 use crate::task::TaskOptions;
 use crate::terms::{Place, Terms};
@@ -116,6 +117,7 @@ impl Pool {
                 Err(error) => {
                     // The owner and what is shared hold each other.
                     let owner = shared.owner().take();
+                    owner.iter().flat_map(Owner::seats).for_each(Seat::kill);
                     drop(owner);
                     return Err(error.into());
                 }

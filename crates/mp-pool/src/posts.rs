@@ -396,10 +396,19 @@ pub(crate) fn first_posts(
     at_once: usize,
     book: &Book,
 ) -> Result<Vec<Post>, SpawnError> {
-    let start = |index| {
-        let seat = (index < at_once).then(|| Seat::start(recipe, index)).transpose()?;
-        seat.iter().for_each(|seat| tell_started(book, seat));
-        Ok(Post::with(seat))
-    };
-    (0..posts).map(start).collect()
+    let mut started: Vec<Post> = Vec::with_capacity(posts);
+    for index in 0..posts {
+        match (index < at_once).then(|| Seat::start(recipe, index)).transpose() {
+            Ok(seat) => {
+                seat.iter().for_each(|seat| tell_started(book, seat));
+                started.push(Post::with(seat));
+            }
+            Err(error) => {
+                // Those before it end with their lines, but for one that is stopped.
+                started.iter().filter_map(|post| post.seat.as_ref()).for_each(Seat::kill);
+                return Err(error);
+            }
+        }
+    }
+    Ok(started)
 }

@@ -121,8 +121,16 @@ impl Seat {
             builder = builder.cpu_affinity([recipe.pinned[worker % recipe.pinned.len()]]);
         }
         let mut process = builder.spawn(worker::work, (end, recipe.initializer.clone(), worker))?;
-        let stderr = Output::new(Stream::Err, process.take_stderr().map(OwnedFd::from))?;
-        let stdout = Output::new(Stream::Out, process.take_stdout().map(OwnedFd::from))?;
+        let stderr = Output::new(Stream::Err, process.take_stderr().map(OwnedFd::from));
+        let stdout = Output::new(Stream::Out, process.take_stdout().map(OwnedFd::from));
+        let (stderr, stdout) = match (stderr, stdout) {
+            (Ok(stderr), Ok(stdout)) => (stderr, stdout),
+            (Err(error), _) | (_, Err(error)) => {
+                // It ends with its line, but not while it is stopped.
+                let _ = process.kill();
+                return Err(error.into());
+            }
+        };
         let by = By { worker, pid: process.pid() };
         Ok(Seat {
             process: Arc::new(process),
@@ -148,6 +156,12 @@ impl Seat {
             full: false,
             unrung: false,
         })
+    }
+
+    /// Ends the worker, whatever it is at.
+    pub(crate) fn kill(&self) {
+        // Fails only for one that has ended.
+        let _ = self.process.kill();
     }
 
     pub(crate) fn by(&self) -> By {
