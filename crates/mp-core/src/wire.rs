@@ -32,10 +32,11 @@ impl Encoding {
     #[inline(always)]
     pub fn of<T: 'static>() -> Encoding {
         let id = TypeId::of::<T>();
-        if id == TypeId::of::<Vec<u8>>() {
+        // As the only argument of a function as well as alone.
+        if id == TypeId::of::<Vec<u8>>() || id == TypeId::of::<(Vec<u8>,)>() {
             return Encoding::BYTES;
         }
-        if id == TypeId::of::<String>() {
+        if id == TypeId::of::<String>() || id == TypeId::of::<(String,)>() {
             return Encoding::TEXT;
         }
         numbers::encoding(id).unwrap_or(Encoding::POSTCARD)
@@ -262,25 +263,41 @@ impl Flavor for Appended<'_> {
 #[inline]
 fn own_bytes<T: 'static>(value: &T) -> Option<&[u8]> {
     let value: &dyn Any = value;
-    if let Some(bytes) = value.downcast_ref::<Vec<u8>>() {
+    if let Some(bytes) = alone_or_in_a_tuple::<Vec<u8>>(value) {
         return Some(bytes);
     }
-    if let Some(text) = value.downcast_ref::<String>() {
+    if let Some(text) = alone_or_in_a_tuple::<String>(value) {
         return Some(text.as_bytes());
     }
     numbers::own_bytes(value)
 }
 
 #[inline]
+fn alone_or_in_a_tuple<V: 'static>(value: &dyn Any) -> Option<&V> {
+    value.downcast_ref::<V>().or_else(|| value.downcast_ref::<(V,)>().map(|(value,)| value))
+}
+
+/// Puts `value` into a slot for one such value, or for a tuple of one; gives it back where the slot is for something else.
+#[inline]
+fn put<V: 'static>(slot: &mut dyn Any, value: V) -> Result<(), V> {
+    if let Some(slot) = slot.downcast_mut::<Option<V>>() {
+        *slot = Some(value);
+    } else if let Some(slot) = slot.downcast_mut::<Option<(V,)>>() {
+        *slot = Some((value,));
+    } else {
+        return Err(value);
+    }
+    Ok(())
+}
+
+#[inline]
 fn from_own_bytes<T: 'static>(encoding: Encoding, bytes: Cow<'_, [u8]>) -> Option<T> {
     let mut out: Option<T> = None;
     let slot: &mut dyn Any = &mut out;
-    if let Some(slot) = slot.downcast_mut::<Option<Vec<u8>>>() {
-        *slot = Some(bytes.into_owned());
-    } else if let Some(slot) = slot.downcast_mut::<Option<String>>() {
-        *slot = Some(String::from_utf8(bytes.into_owned()).ok()?);
-    } else {
-        numbers::fill(encoding, &bytes, slot)?;
+    match encoding {
+        Encoding::BYTES => put(slot, bytes.into_owned()).ok()?,
+        Encoding::TEXT => put(slot, String::from_utf8(bytes.into_owned()).ok()?).ok()?,
+        _ => numbers::fill(encoding, &bytes, slot)?,
     }
     out
 }
@@ -294,13 +311,15 @@ mod numbers {
         ($($tag:literal => $number:ty),* $(,)?) => {
             #[inline(always)]
             pub(super) fn encoding(id: TypeId) -> Option<Encoding> {
-                $(if id == TypeId::of::<Vec<$number>>() { return Some(Encoding($tag)); })*
+                $(if id == TypeId::of::<Vec<$number>>() || id == TypeId::of::<(Vec<$number>,)>() {
+                    return Some(Encoding($tag));
+                })*
                 None
             }
 
             #[inline]
             pub(super) fn own_bytes(value: &dyn Any) -> Option<&[u8]> {
-                $(if let Some(numbers) = value.downcast_ref::<Vec<$number>>() {
+                $(if let Some(numbers) = super::alone_or_in_a_tuple::<Vec<$number>>(value) {
                     return Some(bytemuck::cast_slice(numbers));
                 })*
                 None
@@ -314,8 +333,7 @@ mod numbers {
                         }
                         let mut numbers: Vec<$number> = vec![Default::default(); bytes.len() / size_of::<$number>()];
                         bytemuck::cast_slice_mut(&mut numbers).copy_from_slice(bytes);
-                        *slot.downcast_mut::<Option<Vec<$number>>>()? = Some(numbers);
-                        Some(())
+                        super::put(slot, numbers).ok()
                     })*
                     _ => None,
                 }
@@ -346,6 +364,9 @@ mod tests {
         assert_eq!(there_and_back(&"text".to_owned()), "text");
         assert_eq!(there_and_back(&vec![1.5f64, f64::MAX]), [1.5, f64::MAX]);
         assert_eq!(there_and_back(&vec![usize::MAX]), [usize::MAX]);
+        assert_eq!(there_and_back(&(vec![1u8, 2, 3],)), (vec![1, 2, 3],));
+        assert_eq!(there_and_back(&("text".to_owned(),)), ("text".to_owned(),));
+        assert_eq!(there_and_back(&(vec![-1_i64],)), (vec![-1],));
         assert_eq!(there_and_back(&(1, "a".to_owned(), Some(()))), (1, "a".to_owned(), Some(())));
     }
 
