@@ -113,6 +113,35 @@ class Each:
         print(json.dumps({"batches": batches, "ops": len(batches), "cpu": used}))
 
 
+def switches():
+    """Context switches of all threads of this process and of all below it, but for the one that looks."""
+    total, processes, looks = 0, ["self"], str(os.getpid())
+    while processes:
+        pid = processes.pop()
+        try:
+            for thread in os.listdir(f"/proc/{pid}/task"):
+                if pid == "self" and thread == looks:
+                    continue
+                with open(f"/proc/{pid}/task/{thread}/status") as status:
+                    total += sum(int(line.split()[1]) for line in status if "ctxt_switches:" in line)
+            processes.extend(children(pid))
+        except OSError:
+            pass  # it has ended meanwhile
+    return total
+
+
+class Idle:
+    """Nothing is to be done; as idle.rs."""
+
+    def measure(self, _budget):
+        time.sleep(0.5)
+        used, switched = cpu(), switches()
+        time.sleep(2)
+        after = switches()
+        used = max(1, cpu() - used)
+        print(json.dumps({"batches": [used], "ops": 1, "cpu": None, "switches": after - switched}))
+
+
 def nothing():
     die_with_parent()
 
@@ -340,7 +369,7 @@ if __name__ == "__main__":
     import pools  # it needs this module, which is only now complete
 
     loop, end = (WHAT | pools.WHAT)[what]()
-    if isinstance(loop, Each):
+    if isinstance(loop, (Each, Idle)):
         loop.measure(float(budget))
     else:
         measure(loop, float(budget), float(batch), int(most_ops))

@@ -5,7 +5,7 @@ import os
 import time
 from concurrent.futures import ProcessPoolExecutor
 
-from bench import Each, die_with_parent
+from bench import Each, Idle, die_with_parent
 
 CORES = len(os.sched_getaffinity(0))
 TASK_NS = 100_000
@@ -101,7 +101,77 @@ def start_executor(make):
     return start(make, lambda workers: workers.submit(same, 7).result(), lambda workers: workers.shutdown())
 
 
+def hang(path):
+    with open(path, "w") as said:
+        said.write(str(os.getpid()))
+    time.sleep(3600)
+
+
+def kill(make):
+    """A pool that lost a process is broken."""
+    path = f"/tmp/bench-python-{os.getpid()}"
+
+    def run():
+        workers = make()
+        task, pid = workers.submit(hang, path), ""
+        while not pid:
+            time.sleep(0.0002)
+            if os.path.exists(path):
+                with open(path) as said:
+                    pid = said.read()
+        os.unlink(path)
+        killed = time.perf_counter_ns()
+        os.kill(int(pid), 9)
+        error = task.exception()
+        took = time.perf_counter_ns() - killed
+        if error is None:
+            raise ValueError("a killed task gave a result")
+        workers.shutdown()
+        return took
+
+    return Each(run, warm_up=1), lambda: None
+
+
+MIB = b"Z" * (1 << 20)
+
+
+def echo(call, end):
+    def run(n):
+        for _ in range(n):
+            call(MIB)
+
+    return run, end
+
+
+def echo_pool():
+    workers = pool()
+    return echo(lambda message: workers.apply(same, (message,)), workers.terminate)
+
+
+def echo_executor():
+    workers = executor()
+    return echo(lambda message: workers.submit(same, message).result(), workers.shutdown)
+
+
+def idle_pool():
+    workers = pool()
+    check(workers.map(same, range(1000)))
+    return Idle(), workers.terminate
+
+
+def idle_executor(workers):
+    check(list(workers.map(same, range(100))))
+    return Idle(), workers.shutdown
+
+
 WHAT = {
+    "executor-kill": lambda: kill(executor),
+    "loky-kill": lambda: kill(loky),
+    "pool-echo": echo_pool,
+    "executor-echo": echo_executor,
+    "pool-idle": idle_pool,
+    "executor-idle": lambda: idle_executor(executor()),
+    "loky-idle": lambda: idle_executor(loky()),
     "pool-one": one,
     "pool-stream": lambda: one_by_one(same),
     "pool-chunks": lambda: mapped(same),

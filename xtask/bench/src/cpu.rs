@@ -19,7 +19,7 @@ pub(crate) fn used() -> Option<u64> {
 }
 
 /// The processes that all threads of `pid` have started and nobody has waited for.
-fn children_of(pid: &str) -> Option<Vec<libc::pid_t>> {
+pub(crate) fn children_of(pid: &str) -> Option<Vec<libc::pid_t>> {
     let mut children = Vec::new();
     for thread in fs::read_dir(format!("/proc/{pid}/task")).ok()? {
         let path = thread.ok()?.path().join("children");

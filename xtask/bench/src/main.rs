@@ -14,6 +14,7 @@
 //! | [`many`] | two that send and two that take, through one channel |
 //! | [`arena`], [`fight`] | a page that two sides share, and two that want the same lock |
 //! | [`crowd`], [`waiting`] | many pairs on few cores; one side that waits for a second |
+//! | [`idle`] | what happens where there is nothing to do |
 //! | [`work`] | what the tasks of the pools do |
 //! | [`run`], [`watchdog`], [`stats`] | the rounds, the time limit, the medians |
 //! | [`report`] | table, JSON, plots, the page in `docs/` |
@@ -26,6 +27,7 @@ mod cpu;
 mod crowd;
 mod facts;
 mod fight;
+mod idle;
 mod lane;
 mod limit;
 mod link;

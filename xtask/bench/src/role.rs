@@ -16,6 +16,7 @@ const ROLES: &[Role] = &[
     ("futex", limit::futex::serve),
     ("mutex", limit::mutex::serve),
     ("raw_sync", peers::raw_sync::serve),
+    ("blocked", limit::blocked::serve),
     ("bytes", limit::bytes::serve),
     ("ring", limit::links::serve),
     ("memfd", limit::memory::serve),

@@ -33,6 +33,19 @@ pub(crate) fn memcpy<const SIZE: usize>(meter: &mut Meter) -> Measured {
     })
 }
 
+/// There and back, through memory that holds one.
+pub(crate) fn two_memcpys<const SIZE: usize>(meter: &mut Meter) -> Measured {
+    let (from, mut there, mut back) = (vec![1_u8; SIZE], vec![0_u8; SIZE], vec![0_u8; SIZE]);
+    meter.measure(|n| {
+        for _ in 0..n {
+            there.copy_from_slice(black_box(&from));
+            back.copy_from_slice(black_box(&there));
+            black_box(&back);
+        }
+        Ok(())
+    })
+}
+
 pub(crate) fn postcard(meter: &mut Meter) -> Measured {
     meter.measure(|n| Ok(there_and_back(n)?))
 }

@@ -1,6 +1,7 @@
 //! The hand-made limits: each does one row's work and nothing else. No death is survived, nothing is checked.
 
 mod barrier;
+pub(crate) mod blocked;
 pub(crate) mod bytes;
 pub(crate) mod futex;
 pub(crate) mod large;

@@ -9,6 +9,8 @@ pub(crate) mod many;
 pub(crate) mod memory;
 pub(crate) mod pipe;
 pub(crate) mod pool;
+pub(crate) mod pool_echo;
+pub(crate) mod pool_fates;
 pub(crate) mod queue;
 mod second;
 pub(crate) mod start;

@@ -11,9 +11,13 @@ mod lock;
 mod lock_fight;
 mod pool_busy;
 mod pool_chunks;
+pub(crate) mod pool_echo;
+mod pool_idle;
+mod pool_kill;
 mod pool_one;
 mod pool_start;
 mod pool_stream;
+pub(crate) mod pool_timeout;
 mod round_trip;
 mod round_trip_one_core;
 mod sizes;
@@ -90,4 +94,8 @@ pub(crate) static ROWS: &[Row] = &[
     stream_many::TWO,
     stream_many::EIGHT,
     stream_many::TYPED,
+    pool_echo::ROW,
+    pool_kill::ROW,
+    pool_timeout::ROW,
+    pool_idle::ROW,
 ];
