@@ -276,7 +276,8 @@ fn shut_down(mut owner: Owner) {
     owner.leaving.extend(seats.into_iter().map(Leaver::of));
     wait_for_all(std::mem::take(&mut owner.leaving), &owner.book);
     owner.settle_all();
-    owner.shared.inbox().stats = Some(owner.stats());
+    let stats = owner.stats();
+    owner.shared.inbox().stats = Some(stats);
 }
 
 /// Waits until all workers have ended, passing on what they still write; kills those that take too long.

@@ -414,7 +414,9 @@ impl Owner {
             self.posts.iter().filter(|post| post.seat.as_ref().is_some_and(Seat::is_ready)).count();
         let waiting =
             self.posts.iter().map(|post| &post.bound).chain([&self.queue]).map(Queue::items).sum::<usize>();
-        stats.queued = waiting + self.book.pausing();
+        // What was handed in while somebody was at work here, and nobody has come to yet.
+        let handed_in = self.shared.inbox().jobs.iter().map(|job| job.items.len()).sum::<usize>();
+        stats.queued = waiting + handed_in + self.book.pausing();
         stats.at_workers = self.seats().map(Seat::load).sum();
         stats
     }
