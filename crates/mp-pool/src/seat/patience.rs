@@ -66,7 +66,11 @@ impl Seat {
         let asked = self.asked.and_then(|(_, since)| since.checked_add(self.grace));
         let runs = usize::from(self.running().is_some());
         let waiting = self.jobs.iter().skip(runs).filter_map(|job| job.job.start_by).min();
-        let over = self.left(now).and_then(|(left, _)| now.checked_add(left));
+        let over = match self.left(now) {
+            Some((left, _)) => now.checked_add(left),
+            // It may begin at any moment, and nobody says so.
+            None => self.unstarted_timeout().and_then(|timeout| now.checked_add(timeout)),
+        };
         let begun = self.unstarted().filter(|_| !self.is_stalled()).and_then(|mark| {
             let since = self.patience.unstarted.filter(|(known, _)| *known == mark).map_or(now, |(_, at)| at);
             since.checked_add(self.may_take_to_begin())
@@ -139,6 +143,13 @@ impl Seat {
     fn unstarted(&self) -> Option<(usize, u16, u32)> {
         let first = self.jobs.front().filter(|_| self.running().is_none())?;
         Some((first.entry, first.generation, first.settled))
+    }
+
+    /// How long the first item may take, if it does not run yet but may begin; never so short that looking would be all there is to do.
+    fn unstarted_timeout(&self) -> Option<Duration> {
+        self.unstarted().filter(|_| !self.is_stalled())?;
+        let timeout = self.jobs.front()?.job.terms.timeout?;
+        Some(timeout.max(Duration::from_millis(1)))
     }
 
     /// A job that nobody has begun with before is given more time each time: it may be large, and the machine slow.
