@@ -4,11 +4,10 @@
 
 mod help;
 
-use help::{all_steps, child, dies_at, signal, stops_at};
+use help::{all_steps, child, dies_at, stops_at};
 use mp_queue::{Queue, Receiver, Sender, Waitable, take, wait};
-use mp_test::{Role, guarded, role, say, steps_or_say};
+use mp_test::{Role, guarded, hear, role, say, steps_or_say};
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::Signal;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -18,13 +17,18 @@ fn sleep_on(end: &impl AsFd) {
 }
 
 /// Has nothing but its descriptor to learn from.
-fn poll_for_values() {
+/// With `held`, the first sleep comes when it is told so: until then this process holds nothing, which a signal that stops it
+/// would not see to.
+fn poll_for_values(mut held: bool) {
     let receiver: Receiver<u8> = take("end").unwrap();
     loop {
         match receiver.try_get() {
             Ok(value) => say(&format!("got {value}")),
             Err(error) if error.is_empty() => {
                 say("empty");
+                if std::mem::take(&mut held) {
+                    let _ = hear();
+                }
                 sleep_on(&receiver);
             }
             Err(error) => return say(&error.to_string()),
@@ -50,7 +54,8 @@ fn poll_for_room() {
 
 fn act(role: &str) {
     match role {
-        "getter" => poll_for_values(),
+        "getter" => poll_for_values(false),
+        "held getter" => poll_for_values(true),
         "putter" => poll_for_room(),
         "looker" => {
             let receiver: Receiver<u8> = take("end").unwrap();
@@ -219,13 +224,12 @@ fn a_stopped_holder_delays_pollers_until_it_goes_on_or_dies() {
     guarded(|| {
         let queue = Queue::<u8>::new().unwrap();
         let receiver = queue.clone().into_receiver();
-        let mut living = Role::start(child(TEST, "getter", &receiver));
+        let mut living = Role::start(child(TEST, "held getter", &receiver));
         living.expect("empty");
-        signal(&living, Signal::STOP);
         (1..=2).for_each(|n| queue.put(n).unwrap());
         // A consumer that holds the lock: there is something, and it cannot be had.
         let mut stopped = stops_at("queue.get:1", TEST, "consumer", &receiver);
-        signal(&living, Signal::CONT);
+        living.tell("go");
         living.expect("empty");
         living.expect("empty");
         stopped.kill();
