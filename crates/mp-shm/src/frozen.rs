@@ -324,6 +324,9 @@ fn make<T: Pod>(len: usize) -> io::Result<(OwnedFd, usize)> {
     Ok((fd, size))
 }
 
+/// How often a file that is nobody else's is sealed before it counts as busy.
+const SEAL_TRIES: usize = 20;
+
 /// Copies a file to a new one, which nobody has mapped, and seals that.
 fn sealed_copy(from: &OwnedFd) -> io::Result<OwnedFd> {
     let size = sys::size(from)?;
@@ -339,8 +342,14 @@ fn sealed_copy(from: &OwnedFd) -> io::Result<OwnedFd> {
         sys::write_at(&to, &buffer[..read], done)?;
         done += read as u64;
     }
-    sys::seal(&to, SEALS | SealFlags::SEAL)?;
-    Ok(to)
+    // Nobody has it mapped, but the kernel itself may hold a page for a moment, while it moves or inspects it. It has waited for that.
+    for _ in 1..SEAL_TRIES {
+        match sys::seal(&to, SEALS | SealFlags::SEAL) {
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {}
+            other => return other.map(|()| to),
+        }
+    }
+    sys::seal(&to, SEALS | SealFlags::SEAL).map(|()| to)
 }
 
 /// What stands in the header: which number type it is, or the alignment of another type.
