@@ -1,6 +1,6 @@
 //! The end of a pool, whichever way; and pools that hold very much.
 
-use mp_pool::{Pool, TaskError};
+use mp_pool::{AsyncResult, Pool, TaskError};
 use mp_shm::Value;
 use mp_test::until;
 use std::thread;
@@ -167,6 +167,16 @@ fn resident() -> usize {
 /// What README and lib.rs say of a queued task, its result's handle included.
 const BYTES_A_TASK: usize = 700;
 
+/// Queues so many squares behind what runs; they take no descriptors, and as little memory as is promised.
+fn queued_in_little(pool: &Pool, tasks: usize) -> Vec<AsyncResult<u64>> {
+    let (descriptors, memory) = (entries("/proc/self/fd"), resident());
+    let results: Vec<_> = (0..tasks as u64).map(|n| pool.apply_async(square, (n,))).collect();
+    assert!(entries("/proc/self/fd") <= descriptors);
+    let each = resident().saturating_sub(memory) / tasks;
+    assert!(each <= BYTES_A_TASK, "{each} bytes a queued task");
+    results
+}
+
 #[test]
 fn queued_tasks_use_no_descriptors_and_little_memory() {
     const TASKS: usize = 100_000;
@@ -175,11 +185,7 @@ fn queued_tasks_use_no_descriptors_and_little_memory() {
         let flag = Value::new(0).unwrap();
         let first = pool.apply_async(run_until_two, (flag.clone(),));
         until("the task runs", || flag.get() == 1);
-        let (descriptors, memory) = (entries("/proc/self/fd"), resident());
-        let results: Vec<_> = (0..TASKS as u64).map(|n| pool.apply_async(square, (n,))).collect();
-        assert!(entries("/proc/self/fd") <= descriptors);
-        let each = resident().saturating_sub(memory) / TASKS;
-        assert!(each <= BYTES_A_TASK, "{each} bytes a queued task");
+        let results = queued_in_little(&pool, TASKS);
         flag.set(2);
         first.get().unwrap();
         assert!((0..).zip(results).all(|(n, result)| result.get().unwrap() == n * n));
@@ -195,12 +201,7 @@ fn a_million_queued_tasks_use_no_descriptors_and_the_documented_memory() {
         let flag = Value::new(0).unwrap();
         let first = pool.apply_async(run_until_two, (flag.clone(),));
         until("the task runs", || flag.get() == 1);
-        let (descriptors, memory) = (entries("/proc/self/fd"), resident());
-        let results: Vec<_> = (0..TASKS as u64).map(|n| pool.apply_async(square, (n,))).collect();
-        assert!(entries("/proc/self/fd") <= descriptors);
-        let each = resident().saturating_sub(memory) / TASKS;
-        println!("{each} bytes a queued task");
-        assert!(each <= BYTES_A_TASK, "{each} bytes a queued task");
+        let results = queued_in_little(&pool, TASKS);
         let stats = pool.stats();
         assert_eq!(stats.queued + stats.at_workers, TASKS + 1);
         // Each of them ends all the same; that so many run is shown with fewer.

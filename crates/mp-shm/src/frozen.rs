@@ -342,14 +342,14 @@ fn sealed_copy(from: &OwnedFd) -> io::Result<OwnedFd> {
         sys::write_at(&to, &buffer[..read], done)?;
         done += read as u64;
     }
-    // Nobody has it mapped, but the kernel itself may hold a page for a moment, while it moves or inspects it. It has waited for that.
-    for _ in 1..SEAL_TRIES {
+    // Nobody has it mapped, but the kernel itself may hold a page for a moment, while it moves or inspects it.
+    let mut tries = 1;
+    loop {
         match sys::seal(&to, SEALS | SealFlags::SEAL) {
-            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {}
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && tries < SEAL_TRIES => tries += 1,
             other => return other.map(|()| to),
         }
     }
-    sys::seal(&to, SEALS | SealFlags::SEAL).map(|()| to)
 }
 
 /// What stands in the header: which number type it is, or the alignment of another type.
