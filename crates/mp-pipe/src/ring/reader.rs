@@ -46,9 +46,7 @@ impl ReaderCache {
     pub fn region_size(&self) -> u64 {
         self.region.as_ref().map_or(0, |region| region.size)
     }
-}
 
-impl ReaderCache {
     /// `published` messages were seen to be there, with Acquire, by this process.
     #[inline(always)]
     pub fn have_seen(&mut self, published: u64) {
