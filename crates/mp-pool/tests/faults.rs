@@ -7,6 +7,7 @@ use mp_test::{Role, until};
 use rustix::process::{Pid, Signal, getpid, kill_process};
 use std::cell::RefCell;
 use std::future::Future;
+use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
@@ -402,12 +403,7 @@ fn others_who_take_the_status_of_workers_cost_the_cause_alone() {
     }
     guarded(|| {
         for (role, prepare) in [("thief", ""), ("ignores", "trap '' CHLD; "), ("no streams", "exec 0<&-; ")] {
-            let role = mp_test::command(test, role);
-            let mut shell = std::process::Command::new("sh");
-            shell.args(["-c", &format!("{prepare}exec \"$0\" \"$@\"")]);
-            shell.arg(role.get_program()).args(role.get_args());
-            shell.envs(role.get_envs().filter_map(|(name, value)| Some((name, value?))));
-            let mut role = Role::start(shell);
+            let mut role = Role::start(after(prepare, &mp_test::command(test, role)));
             role.expect("done");
             assert!(role.wait().success());
         }
@@ -431,13 +427,54 @@ fn a_program_without_standard_streams_has_a_pool_all_the_same() {
     }
     guarded(|| {
         let path = std::env::temp_dir().join(format!("mp-pool-streams-{}", getpid()));
-        let role = mp_test::command(test, "closed");
-        let mut shell = std::process::Command::new("sh");
-        shell.args(["-c", "exec 0<&- 1>&- 2>&-; exec \"$0\" \"$@\""]);
-        shell.arg(role.get_program()).args(role.get_args()).env("MP_POOL_TEST_ANSWER", &path);
-        shell.envs(role.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        assert!(shell.status().unwrap().success());
+        let mut role = after("exec 0<&- 1>&- 2>&-; ", &mp_test::command(test, "closed"));
+        assert!(role.env("MP_POOL_TEST_ANSWER", &path).status().unwrap().success());
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "true true");
         std::fs::remove_file(&path).unwrap();
+    });
+}
+
+/// `command`, after the shell has done what it is told.
+fn after(prepare: &str, command: &std::process::Command) -> std::process::Command {
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", &format!("{prepare}exec \"$0\" \"$@\"")]);
+    shell.arg(command.get_program()).args(command.get_args());
+    shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    shell
+}
+
+/// Many times what fits into a pipe.
+const FLOOD: usize = 4 << 20;
+
+fn flood() -> usize {
+    let line = [b'~'; 1 << 10];
+    for _ in 0..FLOOD / line.len() {
+        std::io::stdout().write_all(&line).expect("standard output");
+        std::io::stderr().write_all(&line).expect("standard error");
+    }
+    FLOOD
+}
+
+/// Captured or not, it is done, the others are, and all of it was passed on.
+#[test]
+fn a_task_that_floods_both_streams_is_done_and_so_are_the_others() {
+    let test = "a_task_that_floods_both_streams_is_done_and_so_are_the_others";
+    if let Some(role) = mp_test::role() {
+        let pool = Pool::builder().workers(2).capture_stdout(role == "captured").build().unwrap();
+        let floods = [pool.apply_async(flood, ()), pool.apply_async(flood, ())];
+        assert_eq!(pool.map(square, 0..1000).unwrap()[30], 900);
+        assert!(floods.into_iter().all(|flood| flood.get().unwrap() == FLOOD));
+        pool.close();
+        pool.join().unwrap();
+        return;
+    }
+    guarded(|| {
+        for role in ["captured", "inherited"] {
+            let mut role = mp_test::command(test, role);
+            let output = role.stdin(std::process::Stdio::null()).output().unwrap();
+            assert!(output.status.success(), "{}", output.status);
+            let count = |bytes: &[u8]| bytes.iter().filter(|byte| **byte == b'~').count();
+            assert_eq!([count(&output.stdout), count(&output.stderr)], [2 * FLOOD; 2]);
+        }
     });
 }
