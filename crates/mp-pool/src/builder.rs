@@ -227,6 +227,9 @@ impl Builder {
 
     /// Passes the workers' standard output on as their standard error is, and keeps the end of it for the
     /// [report](crate::Report) of a death. By default it is this process's own.
+    ///
+    /// The pool never waits for whoever reads this process's output: of a worker that ends while nobody takes it, what its pipe still
+    /// held, at most 64 KiB, is kept for the report and not passed on.
     pub fn capture_stdout(mut self, capture: bool) -> Builder {
         self.capture_stdout = capture;
         self
