@@ -122,34 +122,39 @@ pub fn usable_cores() -> u32 {
 
 /// Spins for a while before a sleep, as long as that has lately paid.
 ///
-/// | credit | a wait | found by spinning | not found |
-/// | --- | --- | --- | --- |
-/// | 1 to 4 | spins first | credit + 2, at most 4 | credit - 1 |
-/// | 0 | sleeps at once; each 32nd spins | credit 2 | credit 0 |
+/// | credit | a wait | found soon | found late | not found |
+/// | --- | --- | --- | --- | --- |
+/// | 1 to 4 | spins first | credit + 2, at most 4 | as before | credit - 1 |
+/// | 0 | sleeps at once, but for a trial now and then | credit 2 | credit 1 | the next trial after twice as many waits |
 ///
 /// The budget is about what a wake across cores costs. A shorter one has a slow gait that it never leaves: both sides sleep, each
-/// wake takes longer than the other side spins, so both sleep again. Once a trial finds a peer that is just being woken, both
-/// answer within the next spins. It is a time, not a count of pauses, which last 4 to 140 cycles by processor.
+/// wake takes longer than the other side spins, so both sleep again. Once a trial finds a peer that is just being woken, late, it goes on until the
+/// peer has a trial too, and from then on both answer soon. It is a time, not a count of pauses, which last 4 to 140 cycles by processor.
 ///
-/// Who gets what he waits for in less than half of the waits soon stops spinning, and then pays a 32nd of the budget for each
-/// wait. Nobody spins for a peer on his own core, where the peer cannot run meanwhile, nor on a machine with one.
+/// Soon is what costs less than to sleep and be woken. Where more processes want to run than there are cores, a peer that has to wait for his turn
+/// is found late or not at all, and whoever spins for him keeps a core from those who have something to do: that earns nothing, and the trials
+/// become few. Nobody spins for a peer on his own core, where the peer cannot run meanwhile, nor on a machine with one.
 #[derive(Debug)]
 pub struct Spin {
     credit: u8,
-    passed_over: u8,
+    /// How many waits were without a trial, and after how many there is one.
+    passed_over: u16,
+    trial_after: u16,
 }
 
 impl Default for Spin {
     fn default() -> Spin {
-        Spin { credit: Spin::CREDIT, passed_over: 0 }
+        Spin { credit: Spin::CREDIT, passed_over: 0, trial_after: Spin::TRIAL }
     }
 }
 
 impl Spin {
     /// The longest spin.
     pub const MOST: Duration = Duration::from_micros(50);
+    const SOON: Duration = Duration::from_micros(8);
     const CREDIT: u8 = 4;
-    const PROBE_EVERY: u8 = 32;
+    const TRIAL: u16 = 32;
+    const TRIAL_MOST: u16 = 1024;
 
     /// Spins until `done` says so; false when it did not within the budget.
     ///
@@ -163,8 +168,8 @@ impl Spin {
             return false;
         }
         let found = spin(done);
-        self.credit = if found { Spin::CREDIT.min(self.credit + 2) } else { self.credit.saturating_sub(1) };
-        found
+        self.learn(found);
+        found.is_some()
     }
 
     fn is_worth_it(&mut self) -> bool {
@@ -172,25 +177,41 @@ impl Spin {
             return true;
         }
         self.passed_over += 1;
-        let probe = self.passed_over >= Spin::PROBE_EVERY;
-        if probe {
+        let trial = self.passed_over >= self.trial_after;
+        if trial {
             self.passed_over = 0;
         }
-        probe
+        trial
+    }
+
+    /// After a spin that found what it waited for so long, or did not.
+    fn learn(&mut self, found: Option<Duration>) {
+        match found {
+            Some(after) if after <= Spin::SOON => {
+                self.credit = Spin::CREDIT.min(self.credit + 2);
+                self.trial_after = Spin::TRIAL;
+            }
+            Some(_) => self.credit = self.credit.max(1),
+            None if self.credit == 0 => self.trial_after = Spin::TRIAL_MOST.min(self.trial_after * 2),
+            None => self.credit -= 1,
+        }
     }
 }
 
-fn spin(mut done: impl FnMut() -> bool) -> bool {
+/// Spins until `done`, within the budget; after how long that was.
+fn spin(mut done: impl FnMut() -> bool) -> Option<Duration> {
     let start = Instant::now();
+    let mut spun = Duration::ZERO;
     loop {
         for _ in 0..16 {
             std::hint::spin_loop();
             if done() {
-                return true;
+                return Some(spun);
             }
         }
-        if start.elapsed() >= Spin::MOST {
-            return false;
+        spun = start.elapsed();
+        if spun >= Spin::MOST {
+            return None;
         }
     }
 }
@@ -302,12 +323,25 @@ mod tests {
     fn a_spin_that_never_pays_stops_and_is_tried_now_and_then() {
         let mut spin = Spin::default();
         assert_eq!((0..4).filter(|_| spins(&mut spin)).count(), 4);
-        assert_eq!((0..320).filter(|_| spins(&mut spin)).count(), 10);
+        // After 32 waits, 64 more, 128, 256, 512, then after each 1024.
+        let trials: Vec<u32> = (1..=4064).filter(|_| spins(&mut spin)).collect();
+        assert_eq!(trials, [32, 96, 224, 480, 992, 2016, 3040, 4064]);
+    }
+
+    #[test]
+    fn what_is_found_late_keeps_a_spin_going_but_earns_nothing() {
+        let mut spin = Spin { credit: 0, ..Spin::default() };
+        for _ in 0..10 {
+            spin.learn(Some(Spin::MOST));
+            assert_eq!(spin.credit, 1);
+        }
+        spin.learn(None);
+        assert!(!spins(&mut spin));
     }
 
     #[test]
     fn a_trial_that_pays_starts_it_again() {
-        let mut spin = Spin { credit: 0, passed_over: Spin::PROBE_EVERY - 1 };
+        let mut spin = Spin { credit: 0, passed_over: Spin::TRIAL - 1, ..Spin::default() };
         let mut looks = 0;
         assert!(spin.until(u32::MAX - 1, || {
             looks += 1;

@@ -169,6 +169,11 @@ impl Link {
         taken
     }
 
+    /// Whether whoever waits here may sleep where no bell is heard: nobody else waits for bells.
+    pub(crate) fn may_doze(&self) -> bool {
+        self.1.is_none() && Arc::strong_count(&self.0) == 1 && self.0.moved.get().is_none()
+    }
+
     /// Sleeps until the other end rings or is gone, at most a slice; true when it is gone.
     pub(crate) fn sleep(&self, deadline: Deadline) -> io::Result<bool> {
         let Ok(socket) = self.socket() else { return Ok(false) };

@@ -21,6 +21,7 @@ use mp_shm::{Growable, View};
 use std::fmt;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::time::Duration;
 
 /// The shared memory holds something that no writer of this protocol left there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +34,17 @@ impl fmt::Display for Corrupt {
 }
 
 impl std::error::Error for Corrupt {}
+
+/// How the other side was found, and what is left to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// It looks by itself, or was woken.
+    Awake,
+    /// It wants a bell.
+    Asleep,
+    /// It said that it dozes, and nobody was there to be woken: it is about to look again, or it has died.
+    Nobody,
+}
 
 /// One ring in shared memory. At any time at most one thread of all processes may write, and one may read: a pipe's ends
 /// are each one's own, a queue holds a robust lock for each side.
@@ -141,14 +153,14 @@ impl Ring {
         self.len() == 0
     }
 
-    /// One while a reader sleeps, or wants to be rung for; whoever publishes swaps it to zero and wakes.
+    /// One while a reader sleeps, or wants to be rung for, two while it dozes on this word; whoever publishes swaps it to zero and wakes.
     #[inline(always)]
     #[must_use]
     pub fn reader_asleep(&self) -> &AtomicU32 {
         self.small_word(READER_ASLEEP)
     }
 
-    /// One while a writer sleeps for space; whoever takes swaps it to zero and wakes.
+    /// One while a writer sleeps for space, two while it dozes on this word; whoever takes swaps it to zero and wakes.
     #[inline(always)]
     #[must_use]
     pub fn writer_asleep(&self) -> &AtomicU32 {
@@ -241,7 +253,36 @@ impl Ring {
     /// After publishing or taking: whether the other side, whose sleep word is `asleep`, sleeps and must be woken.
     #[inline(always)]
     pub fn must_wake(&self, asleep: &AtomicU32) -> bool {
-        raw::must_wake(asleep, || self.barrier_before_look())
+        raw::must_wake(asleep, || self.barrier_before_look()) != raw::AWAKE
+    }
+
+    /// As [`must_wake`](Ring::must_wake), for a side that may also doze: how it sleeps, after it was woken where that is by its word.
+    #[inline(always)]
+    pub(crate) fn wake(&self, asleep: &AtomicU32) -> Found {
+        match raw::must_wake(asleep, || self.barrier_before_look()) {
+            raw::AWAKE => Found::Awake,
+            raw::DOZING if mp_core::park::wake(asleep, 1) > 0 => Found::Awake,
+            raw::DOZING => Found::Nobody,
+            _ => Found::Asleep,
+        }
+    }
+
+    /// Sleeps on `asleep` while there is `reason` to, a moment at most. `peer` is the other side's core word.
+    pub(crate) fn doze(
+        &self,
+        asleep: &AtomicU32,
+        peer: &AtomicU32,
+        at_most: Duration,
+        reason: impl FnOnce() -> bool,
+    ) {
+        let barrier = || {
+            std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+            if peer.load(Relaxed) != mp_core::park::core().wrapping_add(1) {
+                // What the other core stored before it looked has come into sight behind these, though nothing promises it.
+                (0..32).for_each(|_| std::hint::spin_loop());
+            }
+        };
+        raw::doze(asleep, barrier, reason, || mp_core::park::sleep(asleep, raw::DOZING, at_most));
     }
 
     /// Announces a sleep in `asleep` to who was last seen on core `peer`: false when there is no `reason` for it any more;
