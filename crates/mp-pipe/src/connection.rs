@@ -92,7 +92,7 @@ impl Connection {
     /// Sends `value`; waits while the pipe is full. The value is encoded first, and sent whole or not at all.
     ///
     /// When it returns, the message is in the pipe: this process may end, and the other side still receives it. When the other end
-    /// goes away meanwhile, by whatever death of its process, this fails at once and gives the value back; in a burst, which asks the
+    /// goes away meanwhile, by whatever death of its process, this fails at once, or when it has waited for 12 ms, and gives the value back; in a burst, which asks the
     /// system every few tens of microseconds only, up to that many microseconds and three messages later, but never after a `join` has
     /// returned, or any end in this process has seen a hang-up. A process that is killed in
     /// here has sent the message whole, or not.
@@ -178,8 +178,8 @@ impl Connection {
 
     /// Receives the next message; waits for it.
     ///
-    /// What the other end sent before it went away, by whatever death of its process, is received; then this fails at once with
-    /// [`Disconnected`](RecvError::Disconnected). A process that is killed in here has taken the message, or left it where it was.
+    /// What the other end sent before it went away, by whatever death of its process, is received; then this fails with
+    /// [`Disconnected`](RecvError::Disconnected): at once, or when it has waited for 12 ms. A process that is killed in here has taken the message, or left it where it was.
     ///
     /// # Errors
     ///

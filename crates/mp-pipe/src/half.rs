@@ -23,7 +23,7 @@ const FRESH: u64 = 1 << 17;
 
 /// Reading the clock costs as much as a short message. Who sent the last few within so many ticks spares it for the next few, unless
 /// this process has learnt of a death meanwhile: at worst that many more are sent to a peer that was killed in the middle of a burst,
-/// outside of a receive, and of whose death nobody here knows. One that sleeps in a receive is rung for, which tells at once.
+/// outside of a receive, and of whose death nobody here knows. One that sleeps in a receive has to be woken, which tells at once.
 const BURST: u64 = 1 << 13;
 const SPARED: u8 = 3;
 
@@ -550,9 +550,27 @@ fn take_handles(link: &Link, head: &Head) -> Result<Vec<OwnedFd>, RecvError> {
     })
 }
 
-/// Announces a sleep in `asleep`, to who was last seen on core `peer`, looks once more whether there is still `reason` for it, and sleeps at most a slice; true
-/// when the other end is gone.
+/// Dozes for a moment, then sleeps at most a slice, while there is `reason` to; true when the other end is gone. That is announced in `asleep`, to who
+/// was last seen on core `peer`.
 fn sleep_while(
+    ring: &Ring,
+    words: [&AtomicU32; 2],
+    link: &Link,
+    deadline: Deadline,
+    reason: impl Fn() -> bool,
+) -> io::Result<bool> {
+    if link.may_doze() {
+        let [asleep, peer] = words;
+        ring.doze(asleep, peer, deadline.slice(DOZE), &reason);
+        if !reason() {
+            return Ok(false);
+        }
+    }
+    sleep_until_rung(ring, words, link, deadline, reason)
+}
+
+/// As [`sleep_while`], where bells are heard, from the first moment.
+fn sleep_until_rung(
     ring: &Ring,
     [asleep, peer]: [&AtomicU32; 2],
     link: &Link,
@@ -560,12 +578,6 @@ fn sleep_while(
     reason: impl Fn() -> bool,
 ) -> io::Result<bool> {
     let mut drained = Ok(());
-    if link.may_doze() {
-        ring.doze(asleep, peer, deadline.slice(DOZE), &reason);
-        if !reason() {
-            return Ok(false);
-        }
-    }
     // Rung for nothing: left in the socket, such bells would take the room of handles.
     if ring.may_sleep(asleep, peer, reason, || drained = link.drain()) {
         let gone = link.sleep(deadline);
@@ -606,12 +618,57 @@ mod tests {
 
     const FORMAT: mp_shm::Format = mp_shm::Format::plain(*b"TEST", 1);
 
-    #[test]
-    fn bells_for_one_who_did_not_sleep_take_no_room() {
+    /// A ring, an end of its link, and the socket at the other.
+    fn side() -> (Ring, Link, OwnedFd) {
         let (left, right) = packet::pair().unwrap();
-        let link = Link::new(left, Inbox::default());
         let memory = mp_shm::Growable::create(FORMAT, Table::Short.fixed()).unwrap();
         let ring = Ring::new(memory, mp_shm::HEADER, Direction::There, Table::Short);
+        (ring, Link::new(left, Inbox::default()), right)
+    }
+
+    #[test]
+    fn who_is_woken_from_a_doze_is_rung_for_by_nobody() {
+        let (ring, link, right) = side();
+        let asleep = ring.reader_asleep();
+        let sleeping = std::cell::Cell::new(true);
+        let reason = || {
+            // The other side publishes before this one is on the word, and finds nobody there.
+            if sleeping.replace(false) {
+                assert_eq!(ring.wake(asleep), Found::Nobody);
+                return true;
+            }
+            false
+        };
+        let gone = sleep_while(&ring, [asleep, ring.writer_core()], &link, Deadline::NEVER, reason).unwrap();
+        assert!(!gone && ring.wake(asleep) == Found::Awake);
+        drop(link);
+        assert!(packet::hung_up(&right));
+    }
+
+    #[test]
+    fn who_died_in_a_doze_is_missed_when_he_is_to_be_woken() {
+        let (ring, link, right) = side();
+        // Where the dead left it.
+        ring.reader_asleep().store(2, Relaxed);
+        assert!(wake(&ring, ring.reader_asleep(), &link));
+        ring.reader_asleep().store(2, Relaxed);
+        drop(right);
+        assert!(!wake(&ring, ring.reader_asleep(), &link));
+    }
+
+    #[test]
+    fn a_missed_wake_costs_a_doze_and_a_death_in_it_is_learnt_of_behind_it() {
+        let (ring, link, right) = side();
+        drop(right);
+        let words = [ring.reader_asleep(), ring.writer_core()];
+        // Nobody wakes.
+        assert!(sleep_while(&ring, words, &link, Deadline::NEVER, || true).unwrap());
+        assert_eq!(ring.reader_asleep().load(Relaxed), 0);
+    }
+
+    #[test]
+    fn bells_for_one_who_did_not_sleep_take_no_room() {
+        let (ring, link, right) = side();
         let asleep = ring.reader_asleep();
         for _ in 0..1000 {
             // The other side publishes and rings between the announcement and the last look.
@@ -621,7 +678,8 @@ mod tests {
                 false
             };
             assert!(
-                !sleep_while(&ring, [asleep, ring.writer_core()], &link, Deadline::NEVER, reason).unwrap()
+                !sleep_until_rung(&ring, [asleep, ring.writer_core()], &link, Deadline::NEVER, reason)
+                    .unwrap()
             );
         }
         let null = std::fs::File::open("/dev/null").unwrap();

@@ -82,7 +82,7 @@ impl<T: Serialize + 'static> Sender<T> {
     /// Sends `value`; waits while the pipe is full. The value is encoded first, and sent whole or not at all.
     ///
     /// When it returns, the message is in the pipe: this process may end, and the receiver still gets it. When the receiver goes
-    /// away meanwhile, by whatever death of its process, this fails at once and gives the value back.
+    /// away meanwhile, by whatever death of its process, this fails at once, or when it has waited for 12 ms, and gives the value back.
     ///
     /// # Errors
     ///
@@ -167,8 +167,8 @@ impl<T> Receiver<T> {
 impl<T: DeserializeOwned + 'static> Receiver<T> {
     /// Receives the next value; waits for it.
     ///
-    /// What was sent before the sender went away, by whatever death of its process, is received; then this fails at once with
-    /// [`Disconnected`](RecvError::Disconnected).
+    /// What was sent before the sender went away, by whatever death of its process, is received; then this fails with
+    /// [`Disconnected`](RecvError::Disconnected): at once, or when it has waited for 12 ms.
     ///
     /// # Errors
     ///

@@ -73,9 +73,7 @@ impl Ring {
         }
         self.fill(tail, value);
         raw::commit(&self.published, self.tails(), published + 1, tail + 1, || {});
-        if raw::must_wake(&self.reader_asleep, || fence(SeqCst)) {
-            self.bells[0].store(1, SeqCst);
-        }
+        self.wake(0);
         true
     }
 
@@ -87,15 +85,39 @@ impl Ring {
         // SAFETY: loom fails the test before two threads are at it.
         let value = self.cell(head).with(|cell| unsafe { *cell });
         raw::commit(&self.taken, self.heads(), taken + 1, head + 1, || {});
-        if raw::must_wake(&self.writer_asleep, || fence(SeqCst)) {
-            self.bells[1].store(1, SeqCst);
-        }
+        self.wake(1);
         Some(value)
+    }
+
+    fn asleep(&self, side: usize) -> &AtomicU32 {
+        if side == 0 { &self.reader_asleep } else { &self.writer_asleep }
+    }
+
+    /// One that dozes sees by the word that it is woken; only one that sleeps is rung for.
+    fn wake(&self, side: usize) {
+        if raw::must_wake(self.asleep(side), || fence(SeqCst)) == raw::ASLEEP {
+            self.bells[side].store(1, SeqCst);
+        }
+    }
+
+    /// Dozes until woken, or until the time is over, which is when loom likes. Nothing keeps the look from coming before the announcement.
+    fn doze(&self, side: usize, reason: impl Fn() -> bool) {
+        let asleep = self.asleep(side);
+        raw::doze(
+            asleep,
+            || {},
+            reason,
+            || {
+                if asleep.load(Acquire) == raw::DOZING {
+                    thread::yield_now();
+                }
+            },
+        );
     }
 
     /// Sleeps for ever unless rung for: there is no slice in here, so loom finds each lost wake.
     fn sleep(&self, side: usize, reason: impl Fn() -> bool) {
-        let asleep = if side == 0 { &self.reader_asleep } else { &self.writer_asleep };
+        let asleep = self.asleep(side);
         let bell = &self.bells[side];
         if raw::may_sleep(asleep, || fence(SeqCst), reason, || {}) {
             while bell.load(SeqCst) == 0 {
@@ -150,6 +172,27 @@ fn a_sleeping_reader_is_woken() {
                 ring.sleep(0, || ring.published.load(Acquire) == ring.taken.load(Relaxed));
             }
         }
+        writer.join().unwrap();
+    });
+}
+
+#[test]
+fn a_doze_before_a_sleep_misses_nothing() {
+    loom::model(|| {
+        let ring = Ring::new();
+        let there = Arc::clone(&ring);
+        let writer = thread::spawn(move || assert!(there.try_send(1)));
+        let nothing = || ring.published.load(Acquire) == ring.taken.load(Relaxed);
+        let found = loop {
+            if let Some(found) = ring.try_recv() {
+                break found;
+            }
+            ring.doze(0, nothing);
+            if nothing() {
+                ring.sleep(0, nothing);
+            }
+        };
+        assert_eq!(found, 1);
         writer.join().unwrap();
     });
 }

@@ -122,6 +122,45 @@ fn a_killed_receiver_is_news_to_the_sender() {
 }
 
 #[test]
+fn one_killed_while_it_dozes_is_news_to_the_other_end() {
+    let test = "one_killed_while_it_dozes_is_news_to_the_other_end";
+    if role().is_some() {
+        let mut connection: Connection = take("value").unwrap();
+        // A reader that nobody writes to, or a writer whose messages nobody takes.
+        if connection.recv::<bool>().unwrap() {
+            connection.recv::<u64>().unwrap();
+        }
+        for n in 0.. {
+            connection.send(message(n)).unwrap();
+        }
+    }
+    if !steps_or_say(cfg!(mp_steps), test) {
+        return;
+    }
+    guarded(|| {
+        for step in 1..=3 {
+            for reads in [true, false] {
+                let (mut kept, sent) = pipe().unwrap();
+                // It is there already: only the next wait is one.
+                kept.send(reads).unwrap();
+                let mut child = doomed(test, &format!("pipe.doze:{step}:+0"), &sent);
+                child.wait();
+                for n in 0.. {
+                    match kept.recv::<Vec<u64>>() {
+                        Ok(found) => assert!(!reads && found == message(n)),
+                        Err(error) => {
+                            assert!(error.is_disconnected(), "{error}");
+                            break;
+                        }
+                    }
+                }
+                assert!(kept.send(1_u64).unwrap_err().is_disconnected());
+            }
+        }
+    });
+}
+
+#[test]
 fn one_killed_in_either_direction_of_a_connection_is_news_in_both() {
     let test = "one_killed_in_either_direction_of_a_connection_is_news_in_both";
     if role().is_some() {

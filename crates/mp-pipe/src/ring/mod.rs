@@ -282,7 +282,12 @@ impl Ring {
                 (0..32).for_each(|_| std::hint::spin_loop());
             }
         };
-        raw::doze(asleep, barrier, reason, || mp_core::park::sleep(asleep, raw::DOZING, at_most));
+        mp_core::step!("pipe.doze", 1);
+        raw::doze(asleep, barrier, reason, || {
+            mp_core::step!("pipe.doze", 2);
+            mp_core::park::sleep(asleep, raw::DOZING, at_most);
+            mp_core::step!("pipe.doze", 3);
+        });
     }
 
     /// Announces a sleep in `asleep` to who was last seen on core `peer`: false when there is no `reason` for it any more;
