@@ -138,12 +138,13 @@ fn one_killed_while_it_dozes_is_news_to_the_other_end() {
         return;
     }
     guarded(|| {
-        for step in 1..=3 {
+        let (protocol, steps) = ("pipe.doze", 1..=3);
+        for step in steps {
             for reads in [true, false] {
                 let (mut kept, sent) = pipe().unwrap();
                 // It is there already: only the next wait is one.
                 kept.send(reads).unwrap();
-                let mut child = doomed(test, &format!("pipe.doze:{step}:+0"), &sent);
+                let mut child = doomed(test, &format!("{protocol}:{step}:+0"), &sent);
                 child.wait();
                 for n in 0.. {
                     match kept.recv::<Vec<u64>>() {
