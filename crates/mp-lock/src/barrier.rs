@@ -401,7 +401,8 @@ impl fmt::Display for TooManyParties {
 
 impl std::error::Error for TooManyParties {}
 
-/// The registration of this process as a party of a [`Barrier`], until it is dropped.
+/// The registration of this process as a party of a [`Barrier`], until it is dropped. Should the process die before, the barrier breaks
+/// within 100 ms for those who wait.
 #[must_use = "the registration ends as soon as it is dropped"]
 pub struct Party {
     barrier: Arc<Inner>,

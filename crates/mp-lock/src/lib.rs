@@ -100,8 +100,8 @@
 //! - Two locks acquired in two orders deadlock, as everywhere.
 //! - A thread that ends holding a lock, its guard forgotten, counts as dead. A forgotten guard of a living thread holds the lock, and keeps its
 //!   memory mapped until the process ends (in named memory, its name too, unless it was unlinked).
-//! - A program that becomes another one by `exec` no longer holds its locks: the next one to wait for them gets them with the news, within 100 ms. Its
-//!   permits and its shares for reading are its process's, which lives on; they come back when that ends.
+//! - A program that becomes another one by `exec` no longer holds its locks: the next one to try gets them with the news, one who waits already
+//!   within 100 ms. Its permits, its shares for reading and its places at barriers are its process's, which lives on; they come back when that ends.
 //! - A thread can hold some 2,000 locks at once; the kernel looks no further when it dies.
 //! - Locks cannot cross into another pid namespace (another container): their owners could not be told alive from dead there. They are refused
 //!   when they arrive. An [`Event`] has no owner and may cross.

@@ -170,7 +170,7 @@ impl Orphanable {
 
     #[inline]
     pub(crate) fn try_acquire(&self) -> Result<News, Refusal> {
-        let acquired = self.mutex().try_lock()?;
+        let acquired = self.mutex().try_lock_or_inherit()?;
         Ok(self.received(acquired, || true))
     }
 

@@ -193,7 +193,7 @@ impl RobustMutex {
         let mut acquired = unsafe { robust::try_lock(self.mutex()) };
         if acquired == Err(RawLockError::TimedOut) {
             // SAFETY: as above.
-            acquired = unsafe { robust::lock_in_slices(self.mutex(), deadline, |_| ()) };
+            acquired = unsafe { robust::lock_in_slices(self.mutex(), deadline, |_| false) };
         }
         match acquired {
             Ok(Acquired::Clean) => {}

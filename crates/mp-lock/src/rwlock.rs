@@ -19,10 +19,10 @@
 
 use crate::error::{AcquireError, AcquireTimeoutError, LockError, Refusal, TryAcquireError};
 use crate::orphan::{self, BODY, Held, News, Orphanable, Owner, Place};
-use crate::raw::RawLockError;
 use crate::raw::gate::Gate;
 use crate::raw::shares::{Full, Shares};
 use crate::raw::sync::Watch;
+use crate::raw::{Acquired, RawLockError};
 use crate::sys::robust::this_thread;
 use bytemuck::Pod;
 use mp_core::{Deadline, Identity};
@@ -300,16 +300,20 @@ fn own_share(lock: &Orphanable) -> Option<usize> {
 fn enter(lock: &Orphanable, deadline: Option<Deadline>) -> Result<News, RawLockError> {
     let acquired = match deadline {
         Some(deadline) => lock.mutex().lock_or_inherit(deadline)?,
-        None => lock.mutex().try_lock()?,
+        None => lock.mutex().try_lock_or_inherit()?,
     };
+    Ok(entered(lock, acquired))
+}
+
+fn entered(lock: &Orphanable, acquired: Acquired) -> News {
     let news = lock.received(acquired, || lock.word().load(Ordering::Relaxed) != 0);
     lock.word().store(0, Ordering::Relaxed);
-    Ok(news)
+    news
 }
 
 fn enter_reading(lock: &Orphanable, deadline: Option<Deadline>) -> Result<(News, usize), Refusal> {
-    let news = match enter(lock, None) {
-        Ok(news) => news,
+    let news = match lock.mutex().try_lock() {
+        Ok(acquired) => entered(lock, acquired),
         Err(RawLockError::TimedOut) => {
             if let Some(place) = own_share(lock) {
                 return go_deeper(lock, place);

@@ -345,7 +345,8 @@ semaphore! {
     /// # When a process dies
     ///
     /// - **Holding permits**: they come back within 100 ms while somebody waits, and at once for a
-    ///   [`try_acquire`](Semaphore::try_acquire). Forgotten ones do not: nobody knows whose they are.
+    ///   [`try_acquire`](Semaphore::try_acquire). Forgotten ones do not: nobody knows whose they are. A process that becomes another
+    ///   program by `exec` has not died: its permits come back when that program ends.
     /// - **Waiting**: nobody else notices.
     ///
     /// # Examples
@@ -387,7 +388,8 @@ semaphore! {
 
 /// One permit of a semaphore, given back when dropped.
 ///
-/// It belongs to this process: dropped in a forked child, it does nothing.
+/// It belongs to this process: dropped in a forked child, it does nothing. When the process dies, it comes back within 100 ms while
+/// somebody waits, unless it was forgotten.
 #[must_use = "the permit comes back as soon as it is dropped"]
 pub struct Permit {
     /// None once it was forgotten.

@@ -22,8 +22,10 @@ use std::time::Duration;
 fn whoever_ends_or_becomes_another_program_while_holding_is_news() {
     let test = "whoever_ends_or_becomes_another_program_while_holding_is_news";
     if let Some(role) = role() {
-        let (lock, mutex, rwlock, semaphore): (Lock, Mutex<u8>, RwLock<u8>, Semaphore) = given();
+        let (lock, mutex, rwlock, rlock, semaphore): (Lock, Mutex<u8>, RwLock<u8>, RLock, Semaphore) =
+            given();
         let held = (lock.acquire().unwrap(), mutex.acquire().unwrap(), rwlock.write().unwrap());
+        let held = (held, rlock.acquire().unwrap());
         let permit = semaphore.acquire();
         match role.as_str() {
             #[expect(clippy::disallowed_methods, reason = "this is about it")]
@@ -37,8 +39,8 @@ fn whoever_ends_or_becomes_another_program_while_holding_is_news() {
         for how in ["exit", "exec", "return", "abort"] {
             let lock = Lock::new().unwrap();
             let (mutex, rwlock) = (Mutex::new(1_u8).unwrap(), RwLock::new(1_u8).unwrap());
-            let semaphore = Semaphore::new(1).unwrap();
-            let all = (lock.clone(), mutex.clone(), rwlock.clone(), semaphore.clone());
+            let (rlock, semaphore) = (RLock::new().unwrap(), Semaphore::new(1).unwrap());
+            let all = (lock.clone(), mutex.clone(), rwlock.clone(), rlock.clone(), semaphore.clone());
             let mut ending = start(test, how, &all);
             drop(all);
             if how == "exec" {
@@ -50,9 +52,12 @@ fn whoever_ends_or_becomes_another_program_while_holding_is_news() {
             } else {
                 ending.wait();
             }
-            assert!(matches!(lock.acquire(), Err(AcquireError::OwnerDied(_))), "{how}");
-            assert!(matches!(mutex.acquire(), Err(AcquireError::OwnerDied(_))), "{how}");
-            assert!(matches!(rwlock.write(), Err(AcquireError::OwnerDied(_))), "{how}");
+            // Whoever only tries is told, too, and whoever does not wait for as long as the others look.
+            assert!(matches!(lock.try_acquire(), Err(TryAcquireError::OwnerDied(_))), "{how}");
+            let tried = mutex.acquire_timeout(Duration::ZERO);
+            assert!(matches!(tried, Err(AcquireTimeoutError::OwnerDied(_))), "{how}");
+            assert!(matches!(rwlock.try_write(), Err(TryAcquireError::OwnerDied(_))), "{how}");
+            assert!(matches!(rlock.acquire(), Err(AcquireError::OwnerDied(_))), "{how}");
             if how == "exec" {
                 // Permits belong to the process, which lives on.
                 assert!(semaphore.try_acquire().is_none());

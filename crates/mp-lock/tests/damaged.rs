@@ -29,7 +29,11 @@ impl Random {
     }
 }
 
-/// Writes over the memory from 64 on, where all is that is not the segment's own header: some words of it, or all.
+/// The first byte that is written over: all that is not the segment's own header. Where the C library's layout of a mutex is not known, it
+/// believes what stands there (docs/safety.md), and the mutex is passed over.
+const FIRST: usize = if cfg!(all(target_env = "gnu", not(mp_force_fallback))) { 64 } else { 64 + 128 };
+
+/// Writes over the memory from `from` on: some words of it, or all.
 fn damage(random: &mut Random, memory: &SharedMemory, from: usize) {
     let words = match random.below(4) {
         0 => return (from..SIZE).step_by(8).for_each(|at| write(memory, at, 0)),
@@ -61,11 +65,11 @@ fn attack(kind: usize, memory: &SharedMemory, random: &mut Random) {
             let $one = $new.unwrap();
             let $held = $one.clone();
             if random.below(2) == 0 {
-                damage(random, memory, 64);
+                damage(random, memory, FIRST);
                 drop($use);
             }
             let guard = $hold;
-            damage(random, memory, 64);
+            damage(random, memory, FIRST);
             drop($use);
             drop(guard);
             drop($use);

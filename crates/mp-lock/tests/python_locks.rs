@@ -159,11 +159,31 @@ mod lock {
 
     #[test]
     fn test_repr_rlock() {
+        if role().is_some() {
+            let lock: RLock = given();
+            let _guards = (lock.acquire().unwrap(), lock.acquire().unwrap());
+            say("held");
+            let _ = mp_test::hear();
+            return;
+        }
         guarded(|| {
             let lock = RLock::new().unwrap();
             assert!(format!("{lock:?}").contains("holder: None, depth: 0"));
+            let me = format!("thread {} of this process", rustix::thread::gettid().as_raw_nonzero());
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    let _guards = (lock.acquire().unwrap(), lock.acquire().unwrap());
+                    let shown = format!("{lock:?}");
+                    assert!(shown.contains("of this process), depth: 2") && !shown.contains(&me), "{shown}");
+                });
+            });
+            let mut holder = start("lock::test_repr_rlock", "holder", &lock);
+            holder.expect("held");
+            let others = format!("of process {}), depth: 2", holder.pid());
+            assert!(format!("{lock:?}").contains(&others), "{lock:?}");
+            assert!(holder.wait().success());
             let _guards = (lock.acquire().unwrap(), lock.acquire().unwrap(), lock.acquire().unwrap());
-            assert!(format!("{lock:?}").contains("depth: 3"), "{lock:?}");
+            assert!(format!("{lock:?}").contains(&format!("{me}), depth: 3")), "{lock:?}");
             let seats = Semaphore::new(2).unwrap();
             let _permit = seats.acquire();
             assert!(format!("{seats:?}").contains("holders: [this process]"), "{seats:?}");
@@ -300,6 +320,7 @@ mod condition {
             shared.0.notify_all();
             assert!(said(roles).iter().all(|word| word == "notified"));
             woken(&shared, 12);
+            assert!(format!("{:?}", shared.0).contains("waiting: 0"));
         });
     }
 
@@ -621,5 +642,49 @@ mod barrier {
             return passes(500);
         }
         lockstep("barrier::test_thousand");
+    }
+}
+
+mod sharedctypes {
+    use super::*;
+    use mp_lock::Mutex;
+
+    #[derive(Clone, Copy, Debug, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
+    #[repr(C)]
+    struct Foo {
+        x: i64,
+        y: f64,
+    }
+
+    type All = (Mutex<i32>, Mutex<f64>, Mutex<i64>, Mutex<Foo>, Mutex<[f64]>, Mutex<[u8]>);
+
+    /// A child doubles one of each kind under its lock: also the struct, which a `Value` cannot hold.
+    #[test]
+    fn test_synchronize() {
+        if role().is_some() {
+            let (int, float, long, foo, floats, text): All = given();
+            int.acquire().unwrap().with(|value| *value *= 2);
+            float.acquire().unwrap().with(|value| *value *= 2.0);
+            long.acquire().unwrap().with(|value| *value *= 2);
+            foo.acquire().unwrap().with(|foo| *foo = Foo { x: foo.x * 2, y: foo.y * 2.0 });
+            floats.acquire().unwrap().with(|values| values.iter_mut().for_each(|value| *value *= 2.0));
+            return text.acquire().unwrap().with(|text| text.copy_within(..5, 5));
+        }
+        guarded(|| {
+            let all: All = (
+                Mutex::new(7).unwrap(),
+                Mutex::new(1.0 / 3.0).unwrap(),
+                Mutex::new(1 << 33).unwrap(),
+                Mutex::new(Foo { x: 3, y: 2.0 }).unwrap(),
+                Mutex::from_slice(&[0.0, 1.0, 2.0]).unwrap(),
+                Mutex::from_slice(b"hello     ").unwrap(),
+            );
+            assert!(start("sharedctypes::test_synchronize", "child", &all).wait().success());
+            let numbers = (all.0.acquire().unwrap().get(), all.1.acquire().unwrap().get());
+            assert_eq!((numbers, all.2.acquire().unwrap().get()), ((14, 2.0 / 3.0), 1 << 34));
+            assert_eq!(all.3.acquire().unwrap().get(), Foo { x: 6, y: 4.0 });
+            assert_eq!(all.4.acquire().unwrap().to_vec(), [0.0, 2.0, 4.0]);
+            assert_eq!(all.5.acquire().unwrap().to_vec(), b"hellohello");
+        });
     }
 }

@@ -28,6 +28,7 @@ use crate::mapping::Mapping;
 use crate::named_error::{CreateError, OpenError};
 use crate::slot::Slot;
 use crate::sys::names::{self, Inode};
+use crate::sys::own::Own;
 use crate::{segment, sys};
 use ::shared_memory::{ShmemConf, ShmemError};
 use mp_core::{Handle, Identity, step};
@@ -436,22 +437,22 @@ fn attach_locked(name: &str, fd: OwnedFd, size: usize, creator: Option<Identity>
     Ok(Attached::Whole(Inner { map, fd: Handle::from(fd), name: name.to_owned(), inode, creator }))
 }
 
-static CREATED: Mutex<Vec<Weak<Inner>>> = Mutex::new(Vec::new());
+static CREATED: Own<Mutex<Vec<Weak<Inner>>>> = Own::new();
 
 /// What this process created loses its name also when the process ends without dropping it.
 fn at_exit_too(inner: Inner) -> Arc<Inner> {
     extern "C" fn last() {
-        let created = match CREATED.try_lock() {
+        let created = match CREATED.get().try_lock() {
             Ok(mut created) => std::mem::take(&mut *created),
             Err(TryLockError::Poisoned(created)) => std::mem::take(&mut *created.into_inner()),
-            // Another thread is creating one right now, or was when this process was forked: no waiting at the exit.
+            // Another thread is creating one right now: no waiting at the exit.
             Err(TryLockError::WouldBlock) => return,
         };
         created.iter().filter_map(Weak::upgrade).for_each(|inner| inner.end_of_creator());
     }
     sys::exit::at_exit(last);
     let inner = Arc::new(inner);
-    let mut created = CREATED.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut created = CREATED.get().lock().unwrap_or_else(PoisonError::into_inner);
     created.retain(|inner| inner.strong_count() > 0);
     created.push(Arc::downgrade(&inner));
     inner

@@ -8,6 +8,7 @@ mod cgroup;
 pub(crate) mod exit;
 mod hint;
 pub(crate) mod names;
+pub(crate) mod own;
 
 use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, fcntl_get_seals, fstat};
 use rustix::io::Errno;

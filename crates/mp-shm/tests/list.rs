@@ -36,6 +36,9 @@ fn smoke() {
         there.set(0, "hi").unwrap();
         assert_eq!(list.get(0).unwrap(), Item::from("hi"));
         assert!(format!("{list:?}").starts_with("[Some(Text(\"hi\"))"));
+        let copy = ShareableList::create(&name("copy"), items(&list)).unwrap();
+        copy.set(0, "yo").unwrap();
+        assert_eq!((list.get(0).unwrap(), items(&copy)[1..] == mixed()[1..]), (Item::from("hi"), true));
     });
 }
 
@@ -120,6 +123,9 @@ fn it_crosses_as_a_handle_of_the_same_size() {
         assert!(large.memory().unlink().unwrap());
         there.set(999, "nine").unwrap();
         assert_eq!(large.get(999).unwrap(), Item::from("nine"));
+        let later: ShareableList = cross(&large).unwrap();
+        assert_eq!(later.get(999).unwrap(), Item::from("nine"));
+        assert!(matches!(ShareableList::open(large.memory().name()), Err(OpenError::NotFound(_))));
         assert!(cross::<_, ShareableList>(&SharedMemory::create(&name("other"), 100).unwrap()).is_ok());
     });
 }

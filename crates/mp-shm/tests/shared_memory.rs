@@ -112,6 +112,7 @@ fn unlink_and_remove_happen_once() {
         assert!(SharedMemory::open(memory.name()).unwrap().unlink().unwrap());
         assert!(!memory.unlink().unwrap());
         assert!(!SharedMemory::remove(memory.name()).unwrap());
+        assert!(matches!(SharedMemory::open(memory.name()), Err(OpenError::NotFound(_))));
         // A handle needs no name.
         let sent: SharedMemory = cross(&memory).unwrap();
         sent.at::<u8>(0).set(9);

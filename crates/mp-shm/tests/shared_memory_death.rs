@@ -334,8 +334,10 @@ fn a_killed_reaper_holds_nobody_up() {
         };
         reaper_killed_at("shm.reap:1");
         assert_eq!(SharedMemory::open(&name).unwrap().at::<u8>(0).get(), 7);
-        reaper_killed_at("shm.reap:2");
-        assert!(!exists(&name));
+        // It may come to a leftover of somebody else first; each time one is gone.
+        while exists(&name) {
+            reaper_killed_at("shm.reap:2");
+        }
     });
 }
 

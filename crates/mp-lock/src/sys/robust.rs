@@ -230,7 +230,7 @@ impl<'a> RobustMutex<'a> {
     #[inline(always)]
     pub fn lock(&self, deadline: Deadline) -> Result<Acquired, RawLockError> {
         match self.try_lock() {
-            Err(RawLockError::TimedOut) => self.lock_contended(deadline, |_| ()),
+            Err(RawLockError::TimedOut) => self.lock_contended(deadline, |_| false),
             done => done,
         }
     }
@@ -248,11 +248,30 @@ impl<'a> RobustMutex<'a> {
         }
     }
 
+    /// [`try_lock`](Self::try_lock) which inherits as [`lock_or_inherit`](Self::lock_or_inherit) does.
+    #[inline(always)]
+    pub(crate) fn try_lock_or_inherit(&self) -> Result<Acquired, RawLockError> {
+        match self.try_lock() {
+            Err(RawLockError::TimedOut) => self.try_to_inherit(),
+            done => done,
+        }
+    }
+
+    #[cold]
+    fn try_to_inherit(&self) -> Result<Acquired, RawLockError> {
+        // SAFETY: as in `owner`.
+        if orphan_if_gone(unsafe { word(self.raw()) }) {
+            self.try_lock()
+        } else {
+            Err(RawLockError::TimedOut)
+        }
+    }
+
     #[cold]
     fn lock_contended(
         &self,
         deadline: Deadline,
-        look: impl Fn(&AtomicU32),
+        look: impl Fn(&AtomicU32) -> bool,
     ) -> Result<Acquired, RawLockError> {
         let mut tried = Err(RawLockError::TimedOut);
         let settled = spin::brief(|| {
@@ -520,26 +539,28 @@ fn acquired(answer: c_int) -> Result<Acquired, RawLockError> {
 }
 
 /// Writes what the kernel writes when an owner dies, if the owner is no thread: then it is none that the kernel will come to, nor one that
-/// could still give it back. An id that was given to another thread meanwhile counts as the owner's.
+/// could still give it back. An id that was given to another thread meanwhile counts as the owner's. Whether it was so.
 #[cold]
-fn orphan_if_gone(word: &AtomicU32) {
+fn orphan_if_gone(word: &AtomicU32) -> bool {
     let now = word.load(Ordering::Relaxed);
     let owner = now & TID_MASK;
     if owner == 0 {
-        return;
+        return false;
     }
     // SAFETY: signal 0 is none, it asks only whether there is such a thread.
     let found = unsafe { libc::syscall(libc::SYS_tkill, owner, 0) } == 0;
     if found || io::Error::last_os_error().raw_os_error() != Some(libc::ESRCH) {
-        return;
+        return false;
     }
     let orphaned = now & WAITERS | OWNER_DIED;
-    if word.compare_exchange(now, orphaned, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+    let is_orphan = word.compare_exchange(now, orphaned, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+    if is_orphan {
         mp_core::park::wake(word, 1);
     }
+    is_orphan
 }
 
-/// Locks, sleeping a slice at a time (invariant 2); after each, `look` is shown the word.
+/// Locks, sleeping a slice at a time (invariant 2); after each, and at the end, `look` is shown the word, and says whether it has changed it.
 ///
 /// # Safety
 ///
@@ -547,16 +568,21 @@ fn orphan_if_gone(word: &AtomicU32) {
 pub(crate) unsafe fn lock_in_slices(
     mutex: *mut pthread_mutex_t,
     deadline: Deadline,
-    look: impl Fn(&AtomicU32),
+    look: impl Fn(&AtomicU32) -> bool,
 ) -> Result<Acquired, RawLockError> {
     loop {
         if deadline.passed() {
-            return Err(RawLockError::TimedOut);
+            // SAFETY: the caller's promise.
+            if !look(unsafe { word(mutex) }) {
+                return Err(RawLockError::TimedOut);
+            }
+            // SAFETY: as above.
+            return unsafe { try_lock(mutex) };
         }
-        // SAFETY: the caller's promise.
+        // SAFETY: as above.
         match acquired(unsafe { lock_for(mutex, deadline.slice(SLICE)) }) {
             // SAFETY: as above.
-            Err(RawLockError::TimedOut) => look(unsafe { word(mutex) }),
+            Err(RawLockError::TimedOut) => _ = look(unsafe { word(mutex) }),
             done => return done,
         }
     }

@@ -5,6 +5,7 @@
 //! file. A *mark* on a file says that its name may be removed once nobody uses it: the hint that its data will not live
 //! long, which no other program gives to a file of shared memory.
 
+use super::own::Own;
 use super::{above_standard_streams, hint, size};
 use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
@@ -169,8 +170,8 @@ pub(crate) fn mapped() -> io::Result<HashSet<Inode>> {
 /// Runs `open` while descriptors 0 to 2 are taken, so that what it opens gets a higher one. `spare` is duplicated for that.
 pub(crate) fn with_standard_streams<R>(spare: &OwnedFd, open: impl FnOnce() -> R) -> io::Result<R> {
     // One thread at a time: the fillers of one must not vanish under another.
-    static ONE: Mutex<()> = Mutex::new(());
-    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    static ONE: Own<Mutex<()>> = Own::new();
+    let _one = ONE.get().lock().unwrap_or_else(PoisonError::into_inner);
     let mut fillers = Vec::new();
     loop {
         let filler = rustix::io::fcntl_dupfd_cloexec(spare, 0)?;
