@@ -55,7 +55,7 @@ fn a_dropped_future_takes_nothing_and_a_short_set_is_not_missed() {
 /// short one is over before it is looked at.
 fn warm_up() {
     let mut day = pin!(async_io::Timer::after(std::time::Duration::from_secs(86_400)));
-    block_on(poll_fn(|context| Poll::Ready(assert!(day.as_mut().poll(context).is_pending()))));
+    assert!(block_on(poll_fn(|context| Poll::Ready(day.as_mut().poll(context).is_pending()))));
     block_on(async_io::Timer::after(std::time::Duration::from_millis(1)));
 }
 
