@@ -4,7 +4,7 @@
 //! with SIGKILL (or stops it with SIGSTOP) when that step was armed, by [`arm`] or by the environment variable
 //! `MP_STEP=ring.publish:2` (`:stop` behind it stops instead, `:+3` lets it pass three times before).
 
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{OnceLock, PoisonError, RwLock};
 
 /// Marks step `$number` of the protocol `$protocol`.
 #[macro_export]
@@ -32,10 +32,11 @@ struct Armed {
     passes: u32,
 }
 
-static ARMED: OnceLock<Mutex<Option<Armed>>> = OnceLock::new();
+/// Not a mutex: what one thread of many looks at when the process is forked, the child can look at, too.
+static ARMED: OnceLock<RwLock<Option<Armed>>> = OnceLock::new();
 
-fn armed() -> &'static Mutex<Option<Armed>> {
-    ARMED.get_or_init(|| Mutex::new(std::env::var("MP_STEP").ok().as_deref().and_then(parse)))
+fn armed() -> &'static RwLock<Option<Armed>> {
+    ARMED.get_or_init(|| RwLock::new(std::env::var("MP_STEP").ok().as_deref().and_then(parse)))
 }
 
 fn parse(text: &str) -> Option<Armed> {
@@ -56,7 +57,7 @@ fn parse(text: &str) -> Option<Armed> {
 /// Arms step `number` of `protocol` in this process: the `passes + 1`-th arrival acts.
 pub fn arm(protocol: &str, number: u32, action: Action, passes: u32) {
     let step = Armed { protocol: protocol.to_owned(), number, action, passes };
-    *armed().lock().unwrap_or_else(PoisonError::into_inner) = Some(step);
+    *armed().write().unwrap_or_else(PoisonError::into_inner) = Some(step);
 }
 
 /// Whether this build acts at steps at all.
@@ -67,8 +68,12 @@ pub const fn enabled() -> bool {
 
 /// Called by [`step!`](crate::step!) on arrival at a step.
 pub fn reached(protocol: &str, number: u32) {
-    let mut guard = armed().lock().unwrap_or_else(PoisonError::into_inner);
-    let Some(step) = guard.as_mut().filter(|step| step.protocol == protocol && step.number == number) else {
+    let is_this = |step: &Armed| step.protocol == protocol && step.number == number;
+    if !armed().read().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(is_this) {
+        return;
+    }
+    let mut guard = armed().write().unwrap_or_else(PoisonError::into_inner);
+    let Some(step) = guard.as_mut().filter(|step| is_this(step)) else {
         return;
     };
     if step.passes > 0 {
