@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A process, told apart from every other that has lived or will live since this boot.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -124,11 +124,15 @@ impl fmt::Debug for Identity {
 /// The inode of this process's pid namespace: pids written in shared memory mean something only inside it.
 #[must_use]
 pub fn pid_namespace() -> u64 {
-    static NAMESPACE: OnceLock<u64> = OnceLock::new();
-    *NAMESPACE.get_or_init(|| {
-        use std::os::unix::fs::MetadataExt;
-        std::fs::metadata("/proc/self/ns/pid").map_or(0, |meta| meta.ino())
-    })
+    use std::os::unix::fs::MetadataExt;
+    // Zero: not asked yet, or no answer. Whoever asks at once gets the same; nobody waits, so a forked child need not either.
+    static NAMESPACE: AtomicU64 = AtomicU64::new(0);
+    let mut namespace = NAMESPACE.load(Ordering::Relaxed);
+    if namespace == 0 {
+        namespace = std::fs::metadata("/proc/self/ns/pid").map_or(0, |meta| meta.ino());
+        NAMESPACE.store(namespace, Ordering::Relaxed);
+    }
+    namespace
 }
 
 /// Field 22 of `/proc/PID/stat`; the name in field 2 may hold anything, so counting starts behind its last bracket.

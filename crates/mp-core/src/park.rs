@@ -10,7 +10,6 @@ use rustix::io::Errno;
 use rustix::thread::futex::{self, Flags};
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -82,9 +81,9 @@ pub fn timespec(duration: Duration) -> Timespec {
 /// running thread of every registered process pass a full barrier.
 #[must_use]
 pub fn register_light_barrier() -> bool {
-    static REGISTERED: OnceLock<bool> = OnceLock::new();
     // A forked child inherits the registration together with the memory.
-    *REGISTERED.get_or_init(sys::register_barrier)
+    static REGISTERED: Answer = Answer::new();
+    REGISTERED.get(sys::register_barrier)
 }
 
 /// The cheap side, before the load: only the compiler is kept from reordering.
@@ -116,8 +115,40 @@ pub fn core() -> u32 {
 /// How many cores this process may use; spinning for a peer makes sense only from two on.
 #[must_use]
 pub fn usable_cores() -> u32 {
-    static CORES: OnceLock<u32> = OnceLock::new();
-    *CORES.get_or_init(|| rustix::thread::sched_getaffinity(None).map_or(1, |set| set.count()))
+    // Zero before anybody has asked; whoever asks at once gets the same.
+    static CORES: AtomicU32 = AtomicU32::new(0);
+    let mut cores = CORES.load(Ordering::Relaxed);
+    if cores == 0 {
+        cores = rustix::thread::sched_getaffinity(None).map_or(1, |set| set.count()).max(1);
+        CORES.store(cores, Ordering::Relaxed);
+    }
+    cores
+}
+
+/// A yes or no of this process that is asked for once, or by several threads at the same time, who get the same. Nobody waits for anybody: in
+/// a forked child, the thread that had asked first is not there any more.
+#[derive(Debug, Default)]
+pub struct Answer(AtomicU32);
+
+impl Answer {
+    /// Not asked for yet.
+    #[must_use]
+    pub const fn new() -> Answer {
+        Answer(AtomicU32::new(0))
+    }
+
+    /// The answer, by `ask` if there is none yet.
+    #[inline]
+    pub fn get(&self, ask: impl FnOnce() -> bool) -> bool {
+        match self.0.load(Ordering::Relaxed) {
+            0 => {
+                let answer = ask();
+                self.0.store(1 + u32::from(answer), Ordering::Relaxed);
+                answer
+            }
+            known => known == 2,
+        }
+    }
 }
 
 /// Spins for a while before a sleep, as long as that has lately paid.

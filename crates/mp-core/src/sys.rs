@@ -10,8 +10,9 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::process::Command;
+#[cfg(not(target_arch = "x86_64"))]
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use std::{io, ptr};
 
 /// Whether `fd` is readable or hung up right now.
@@ -64,18 +65,42 @@ struct Remembered {
     packed: AtomicU64,
 }
 
-static PAGE: OnceLock<Option<&'static Remembered>> = OnceLock::new();
+/// Null before anybody has asked. No `OnceLock`: a child that is forked while another thread asks first would wait for that
+/// thread for ever.
+static PAGE: AtomicPtr<Remembered> = AtomicPtr::new(ptr::null_mut());
+/// Instead of a page where there is none to be had.
+const NO_PAGE: *mut Remembered = ptr::without_provenance_mut(1);
+
+/// The page, once there is one.
+#[inline(always)]
+fn page() -> Option<&'static Remembered> {
+    // Acquire pairs with the Release in `make_page`.
+    let page = PAGE.load(Ordering::Acquire);
+    if page.addr() <= NO_PAGE.addr() {
+        return None;
+    }
+    // SAFETY: `make_page` stored it: never unmapped, and accessed only through the atomics.
+    Some(unsafe { &*page })
+}
+
+/// Makes the page; of several threads that do, one makes the one that stays.
+#[cold]
+fn make_page() -> Option<&'static Remembered> {
+    let made = wiped_page().map_or(NO_PAGE, |page| ptr::from_ref(page).cast_mut());
+    let _ = PAGE.compare_exchange(ptr::null_mut(), made, Ordering::AcqRel, Ordering::Acquire);
+    page()
+}
 
 /// The packed identity of this process if it is remembered, else zero.
 #[inline(always)]
 pub(crate) fn own_packed() -> u64 {
     // Relaxed: the word is the whole answer.
-    PAGE.get().copied().flatten().map_or(0, |page| page.packed.load(Ordering::Relaxed))
+    page().map_or(0, |page| page.packed.load(Ordering::Relaxed))
 }
 
 #[inline]
 pub(crate) fn own_identity(compute: impl FnOnce() -> Identity) -> Identity {
-    let Some(page) = PAGE.get_or_init(wiped_page) else { return compute() };
+    let Some(page) = page().or_else(make_page) else { return compute() };
     // Acquire pairs with the Release below: who sees the pid sees the start time. Two threads may both compute; they
     // store the same.
     if let Ok(pid) = u32::try_from(page.pid.load(Ordering::Acquire))

@@ -2,7 +2,6 @@
 
 use mp_core::park;
 use std::hint::spin_loop;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -107,8 +106,8 @@ impl Spin {
 /// Whether another process can run while this one spins. Not how many cores this process may use: bound to one, it spins for one that
 /// is bound to another.
 fn has_several_cores() -> bool {
-    static SEVERAL: OnceLock<bool> = OnceLock::new();
-    *SEVERAL.get_or_init(|| {
+    static SEVERAL: park::Answer = park::Answer::new();
+    SEVERAL.get(|| {
         // A list such as `0-3`; where it cannot be read, what this process may use is a fair guess.
         let online = std::fs::read_to_string("/sys/devices/system/cpu/online");
         online.map_or(park::usable_cores() > 1, |online| online.contains(['-', ',']))

@@ -43,7 +43,6 @@ use mp_core::park;
 use std::cell::Cell;
 use std::mem::{offset_of, size_of};
 use std::ptr;
-use std::sync::OnceLock;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, Ordering, compiler_fence};
 
@@ -299,8 +298,8 @@ pub(super) unsafe fn mend_kind(mutex: *mut libc::pthread_mutex_t) {
 /// Finds the calling thread's list, and remembers what came of it.
 #[cold]
 fn learn() -> *const Thread {
-    static AS_EXPECTED: OnceLock<bool> = OnceLock::new();
-    let found = find().filter(|thread| *AS_EXPECTED.get_or_init(|| keeps_books_as_expected(thread)));
+    static AS_EXPECTED: park::Answer = park::Answer::new();
+    let found = find().filter(|thread| AS_EXPECTED.get(|| keeps_books_as_expected(thread)));
     let known = found.map_or(UNKNOWN, ptr::from_ref);
     THREAD.set(known);
     known
