@@ -76,7 +76,9 @@
 //!   lock is free again, the news still there; [`into_guard`](AcquireError::into_guard) takes it on,
 //!   [`into_owned`](AcquireError::into_owned) makes an error that travels. `acquire_or_recover` is for what cannot be left half-changed.
 //! - **With or without a name.** `new` makes memory that the kernel frees with its last user. `new_in` makes the same at a place of a
-//!   [`SharedMemory`], and `open_in` finds it there: for programs that share nothing but the name.
+//!   [`SharedMemory`], and `open_in` finds it there: for programs that share nothing but the name. A place is a multiple of 64; `SIZE`, or
+//!   `size(..)`, says how many bytes one takes, so that the next one has room from `(place + SIZE).next_multiple_of(64)` on. Each of them keeps
+//!   the memory open, as a clone of its handle does.
 //! - **Four forms.** `acquire` waits, `try_acquire` does not, `acquire_timeout` and `acquire_deadline` give up: on the monotonic clock, after the
 //!   whole time. A time-out of zero tries once, [`Duration::MAX`](std::time::Duration::MAX) waits for ever, a signal interrupts nothing.
 //!
@@ -108,7 +110,7 @@
 //! - An [`Event`] in named memory has no descriptor: it is waited for by itself, not in [`wait()`]; a future looks at it now and then.
 //! - [`wait`](Event::wait) of an [`Event`] that somebody polls costs system calls, as its descriptor is the flag from then on.
 //! - A child of a bare `fork` inherits guards and permits that are its parent's; dropping them there does nothing. A child made by a raw `clone`
-//!   must not use what its parent held.
+//!   must not use what its parent held, nor one that was forked into a new pid namespace what it inherited.
 //! - [`Mutex`] and [`RwLock`] take plain data (`bytemuck::Pod`) only: whatever a dead process leaves must be a valid value.
 //!
 //! # Platforms

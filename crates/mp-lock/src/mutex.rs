@@ -99,7 +99,8 @@ impl<T: Pod> Mutex<T> {
         Ok(Mutex::over(Orphanable::create_in(memory, offset, Self::FORMAT, size_of::<T>(), fill)?))
     }
 
-    /// The one that was made at `offset` of named memory.
+    /// The one that was made at `offset` of named memory; with the type written out, `Mutex::<u64>::open_in(..)`, as there is another one for
+    /// slices.
     ///
     /// # Errors
     ///
@@ -163,7 +164,7 @@ impl<T: Pod> Mutex<[T]> {
         Ok(Mutex::over(Orphanable::create_in(memory, offset, Self::FORMAT, size_of_val(values), fill)?))
     }
 
-    /// The one that was made at `offset` of named memory, as long as it was made.
+    /// The one that was made at `offset` of named memory, as long as it was made; with the type written out, `Mutex::<[u64]>::open_in(..)`.
     ///
     /// # Errors
     ///
