@@ -14,7 +14,7 @@ use crate::lock::LockGuard;
 use crate::mutex::MutexGuard;
 use crate::orphan::News;
 use crate::plain;
-use crate::raw::sync::Watch;
+use crate::raw::sync::{Looks, Watch};
 use crate::raw::tickets::Tickets;
 use crate::rlock::RLockGuard;
 use crate::spin::Spin;
@@ -123,6 +123,7 @@ pub struct Condition(Arc<Inner>);
 struct Inner {
     segment: Segment,
     spin: Spin,
+    looks: Arc<Looks>,
 }
 
 impl Condition {
@@ -159,7 +160,7 @@ impl Condition {
     }
 
     fn over(segment: Segment) -> Condition {
-        Condition(Arc::new(Inner { segment, spin: Spin::default() }))
+        Condition(Arc::new(Inner { segment, spin: Spin::default(), looks: Arc::default() }))
     }
 
     /// Gives the lock back, waits until notified, and acquires the lock again.
@@ -285,7 +286,7 @@ impl Condition {
         held.suspend();
         mp_core::step!("condition.wait", 3);
         let notified = self.0.spin.until(|| tickets.is_marked(place))
-            || tickets.await_mark(place, me, Watch::until(deadline), alive);
+            || tickets.await_mark(place, me, Watch::among(&self.0.looks, deadline), alive);
         mp_core::step!("condition.wait", 4);
         tickets.free(place);
         mp_core::step!("condition.wait", 5);

@@ -14,7 +14,7 @@ use crate::orphan::Owner;
 use crate::plain;
 use crate::raw::gate::Gate;
 use crate::raw::permits::Permits;
-use crate::raw::sync::Watch;
+use crate::raw::sync::{Looks, Watch};
 use crate::raw::table::ABSENT;
 use crate::spin::Spin;
 use mp_core::{Deadline, Identity};
@@ -65,6 +65,7 @@ struct Inner {
     /// Where the last permit was found: likely to be free again.
     hint: AtomicUsize,
     spin: Spin,
+    looks: Arc<Looks>,
 }
 
 impl Inner {
@@ -92,7 +93,13 @@ impl Inner {
         let room = (segment.len() - length(0)) / 8;
         let said = usize::try_from(segment.map().atomic_u32(ENTRIES).load(Ordering::Relaxed));
         let entries = said.unwrap_or(usize::MAX).min(room);
-        Ok(Arc::new(Inner { segment, entries, hint: AtomicUsize::new(0), spin: Spin::default() }))
+        Ok(Arc::new(Inner {
+            segment,
+            entries,
+            hint: AtomicUsize::new(0),
+            spin: Spin::default(),
+            looks: Arc::default(),
+        }))
     }
 
     #[inline]
@@ -133,7 +140,12 @@ impl Inner {
             return found;
         }
         let me = Identity::current().pack();
-        let place = permits.acquire(me, self.hint(), Watch::until(deadline), Identity::packed_is_alive)?;
+        let place = permits.acquire(
+            me,
+            self.hint(),
+            Watch::among(&self.looks, deadline),
+            Identity::packed_is_alive,
+        )?;
         self.hint.store(place, Ordering::Relaxed);
         Some(place)
     }

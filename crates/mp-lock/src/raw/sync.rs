@@ -4,6 +4,8 @@
 
 use mp_core::deadline::SLICE;
 use mp_core::{Deadline, park};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 pub(crate) type AtomicU32 = std::sync::atomic::AtomicU32;
@@ -15,11 +17,30 @@ const LOOK: Duration = Duration::from_millis(80);
 /// The first sleep, which begins without a look at the clock, and the time from its end to the first look after the dead.
 const FIRST: Duration = Duration::from_millis(40);
 
+/// So soon behind a look of another thread of this process at the same thing, nobody looks again. Together with [`LOOK`] it is less than a slice.
+const LATELY: u64 = 12;
+
+/// When a thread of this process has last looked after the dead at one handle. Thousands who wait there in a few processes need no
+/// more looks than the processes would.
+#[derive(Debug, Default)]
+pub(crate) struct Looks(AtomicU64);
+
+impl Looks {
+    /// Whether it falls to the caller to look. Relaxed: whoever looks too often, or in vain, does no harm.
+    fn is_mine(&self, now: Duration) -> bool {
+        let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        let last = self.0.load(Relaxed);
+        // A child that was forked goes on from its parent's.
+        now.wrapping_sub(last) >= LATELY && self.0.compare_exchange(last, now, Relaxed, Relaxed).is_ok()
+    }
+}
+
 /// When a wait gives up, and when it looks after the dead next. A wait that is over within its first sleep reads no clock.
 #[derive(Debug)]
 pub(crate) struct Watch {
     deadline: Deadline,
     next_look: NextLook,
+    looks: Option<Arc<Looks>>,
     /// The word as a gate's sleeper left it, see there.
     pub(super) armed: Option<u32>,
 }
@@ -37,7 +58,12 @@ enum NextLook {
 impl Watch {
     /// A wait that begins now.
     pub(crate) fn until(deadline: Deadline) -> Watch {
-        Watch { deadline, next_look: NextLook::Unknown, armed: None }
+        Watch { deadline, next_look: NextLook::Unknown, looks: None, armed: None }
+    }
+
+    /// A wait that begins now, among others at one handle that look for each other.
+    pub(crate) fn among(looks: &Arc<Looks>, deadline: Deadline) -> Watch {
+        Watch { looks: Some(Arc::clone(looks)), ..Watch::until(deadline) }
     }
 
     /// Whether the time is over.
@@ -53,9 +79,9 @@ impl Watch {
             NextLook::At(at) if coarse_now() < at => return false,
             NextLook::At(_) => LOOK,
         };
-        let due = matches!(self.next_look, NextLook::At(_));
-        self.next_look = NextLook::At(coarse_now() + wait);
-        due
+        let (due, now) = (matches!(self.next_look, NextLook::At(_)), coarse_now());
+        self.next_look = NextLook::At(now + wait);
+        due && self.looks.as_ref().is_none_or(|looks| looks.is_mine(now))
     }
 
     /// Sleeps while `word` holds `expected`, not beyond the next look, nor a slice. May return early.
@@ -88,4 +114,19 @@ pub(crate) fn wake(word: &AtomicU32, count: u32) -> usize {
 #[inline]
 pub(crate) fn will_write(word: &AtomicU32) {
     park::will_write(word);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_who_look_at_once_one_does_and_none_is_passed_over_for_a_slice() {
+        let looks = Looks::default();
+        let at = |millis| looks.is_mine(Duration::from_millis(1_000_000 + millis));
+        assert_eq!((0..LATELY).filter(|now| at(*now)).collect::<Vec<_>>(), [0]);
+        assert!(at(LATELY) && !at(LATELY));
+        let worst = Duration::from_millis(LATELY) + LOOK + COARSE;
+        assert!(worst < SLICE, "{worst:?}");
+    }
 }
