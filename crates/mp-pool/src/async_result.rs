@@ -12,9 +12,9 @@ use std::fmt;
 use std::future::Future;
 use std::panic::{self, AssertUnwindSafe};
 use std::pin::Pin;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicBool, AtomicU32};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{Acquire, Release};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -28,9 +28,8 @@ pub(crate) enum Payload {
 /// Where one result comes in.
 pub(crate) struct Slot {
     state: Mutex<State>,
-    /// Threads that wait; changed while `state` is locked.
-    waiting: AtomicU32,
-    settled: Condvar,
+    /// What threads wait on, once one does; looked at while `state` is locked.
+    sleepers: OnceLock<Arc<Condvar>>,
     /// As the state says, to be looked at without it.
     ready: AtomicBool,
     wish: AtomicWish,
@@ -59,8 +58,7 @@ impl Slot {
     pub(crate) fn new(shared: Arc<Shared>) -> Arc<Slot> {
         Arc::new(Slot {
             state: Mutex::default(),
-            waiting: AtomicU32::new(0),
-            settled: Condvar::new(),
+            sleepers: OnceLock::new(),
             ready: AtomicBool::new(false),
             wish: AtomicWish::default(),
             shared,
@@ -88,11 +86,11 @@ impl Slot {
             State::Done(_) | State::Taken => return,
         };
         self.ready.store(true, Release);
-        let waiting = self.waiting.load(Relaxed) > 0;
+        let sleepers = self.sleepers.get();
         drop(state);
         // The system is called only when somebody waits.
-        if waiting {
-            self.settled.notify_all();
+        if let Some(sleepers) = sleepers {
+            wakers::notify(sleepers);
         }
         if let State::Awaited(waker) = before {
             wakers::wake(waker);
@@ -112,17 +110,14 @@ impl Slot {
             self.shared.assist(|| self.is_ready());
         }
         let mut state = self.state();
-        self.waiting.fetch_add(1, Relaxed);
+        let sleepers = self.sleepers.get_or_init(Arc::default);
         while state.is_pending() {
             state = match deadline.left() {
-                None => self.settled.wait(state).unwrap_or_else(PoisonError::into_inner),
+                None => sleepers.wait(state).unwrap_or_else(PoisonError::into_inner),
                 Some(left) if left.is_zero() => break,
-                Some(left) => {
-                    self.settled.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
-                }
+                Some(left) => sleepers.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,
             };
         }
-        self.waiting.fetch_sub(1, Relaxed);
         !state.is_pending()
     }
 

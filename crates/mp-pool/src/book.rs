@@ -1,5 +1,6 @@
 //! Where each ended task is entered: settled, or put aside to be tried again, counted, and told to those who listen.
 
+use crate::attend::Beat;
 use crate::error::TaskError;
 use crate::job::{Item, Items, Job, Raw, Wish};
 use crate::observe::{Event, Observer};
@@ -26,6 +27,7 @@ pub(crate) struct By {
 #[derive(Debug)]
 pub(crate) struct Book {
     pub(crate) stats: Stats,
+    pub(crate) beat: Beat,
     observer: Option<Observer>,
     /// Jobs of one item that are tried again, by when, and in the order in which they failed.
     retries: BTreeMap<(Instant, u64), Job>,
@@ -34,7 +36,13 @@ pub(crate) struct Book {
 
 impl Book {
     pub(crate) fn new(observer: Option<Observer>) -> Book {
-        Book { stats: Stats::default(), observer, retries: BTreeMap::new(), failures: 0 }
+        Book {
+            stats: Stats::default(),
+            beat: Beat::default(),
+            observer,
+            retries: BTreeMap::new(),
+            failures: 0,
+        }
     }
 
     pub(crate) fn tell(&self, event: impl FnOnce() -> Event) {
@@ -54,6 +62,7 @@ impl Book {
     ) {
         self.stats.wait.add(times.started.saturating_sub(job.born));
         self.stats.run.add(times.ran);
+        self.beat.note(times.ran);
         if let Some(observer) = &self.observer {
             let error = result.as_ref().err().map(ToString::to_string);
             let (function, Times { started, ran }, born) = (job.function.name, times, job.born);
@@ -80,6 +89,7 @@ impl Book {
         let (items, count) = (results.count, results.count as u64);
         let each = times.ran / count.max(1);
         pack.block.pace.note(items, times.ran);
+        self.beat.note(times.ran);
         self.stats.wait.add_many(times.started.saturating_sub(job.born), count);
         self.stats.run.add_many(each, count);
         if let Some(observer) = &self.observer {

@@ -7,6 +7,7 @@ use crate::inbox::Shared;
 use crate::job::{AtomicWish, Raw, Sink, Wish};
 use crate::pack::{Packed, Piece, Pieces};
 use crate::pool::Pool;
+use crate::wakers;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -20,7 +21,7 @@ pub(crate) struct ToPieces {
     /// Somebody waits, for so many items or an error.
     waits: AtomicUsize,
     items: AtomicUsize,
-    there: Condvar,
+    there: Arc<Condvar>,
     wish: AtomicWish,
 }
 
@@ -30,7 +31,7 @@ impl ToPieces {
             came: Mutex::default(),
             waits: AtomicUsize::new(usize::MAX),
             items: AtomicUsize::new(0),
-            there: Condvar::new(),
+            there: Arc::default(),
             wish: AtomicWish::default(),
         })
     }
@@ -54,7 +55,7 @@ impl ToPieces {
         let enough = self.items.load(Relaxed) >= self.waits.load(Relaxed);
         drop(came);
         if enough {
-            self.there.notify_one();
+            wakers::notify(&self.there);
         }
     }
 

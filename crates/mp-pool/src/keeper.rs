@@ -87,8 +87,8 @@ pub(crate) fn run(shared: &Arc<Shared>, interrupts: Option<Interrupts>) {
         let mut lock = shared.owner();
         let Some(owner) = lock.as_mut() else { break };
         work(owner);
-        if wakers::pending() {
-            // They are woken where the lock is given back, here.
+        if wakers::pending() && owner.spins() {
+            // They are woken where the lock is given back, here; and more will come soon.
             continue;
         }
         if owner.is_done() {
@@ -131,29 +131,19 @@ fn work(owner: &mut Owner) {
 impl Owner {
     /// The last look before a sleep: what to watch, and for how long.
     fn settle_down(&mut self, interrupts: Option<&Arc<Interrupts>>) -> (Watched, Option<Duration>) {
-        for seat in self.seats_mut() {
-            // Fails only when the line is broken: its pidfd or socket says so in the poll.
-            let _ = seat.line.announce_sleep(seat.full || seat.is_stalled());
-            seat.announced = true;
-        }
-        self.shared.asleep.store(true, SeqCst);
-        park::heavy_barrier();
-        let untimed = self.seats().all(|seat| seat.load() == 0);
-        self.sleeps_untimed = untimed;
-        let something = self.shared.full.load(SeqCst) || self.seats().any(Seat::has_news);
-        let timeout = if something {
-            Some(Duration::ZERO)
-        } else {
-            let now = Instant::now();
-            let seats = self.seats().filter_map(|seat| seat.deadline(now));
-            let bound = self.posts.iter().filter_map(|post| post.bound.next_expiry());
-            let stalled = if untimed { None } else { now.checked_add(STALLED) };
-            let others = [self.queue.next_expiry(), self.book.next_due(), self.next_look()];
-            let others = others.into_iter().chain([stalled, self.next_replacement()]);
-            let nearest = seats.chain(bound).chain(others.flatten()).min();
-            nearest.map(|at| at.saturating_duration_since(now))
-        };
+        let timeout = self.settle();
         (self.watched(interrupts), timeout)
+    }
+
+    /// When something is due.
+    pub(crate) fn next_timer(&self, now: Instant) -> Option<Instant> {
+        let seats = self.seats().filter_map(|seat| seat.deadline(now));
+        let bound = self.posts.iter().filter_map(|post| post.bound.next_expiry());
+        let idle = self.seats().all(|seat| seat.load() == 0);
+        let stalled = if idle { None } else { now.checked_add(STALLED) };
+        let others = [self.queue.next_expiry(), self.book.next_due(), self.next_look()];
+        let others = others.into_iter().chain([stalled, self.next_replacement()]);
+        seats.chain(bound).chain(others.flatten()).min()
     }
 
     fn watched(&self, interrupts: Option<&Arc<Interrupts>>) -> Watched {

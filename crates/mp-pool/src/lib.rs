@@ -121,6 +121,7 @@
 #![forbid(unsafe_code)]
 
 mod async_result;
+mod attend;
 mod book;
 mod builder;
 mod callbacks;

@@ -26,6 +26,9 @@ pub(crate) const CONTROL: usize = 2 * Table::Short.fixed();
 const CRASH: usize = CONTROL + control::SIZE;
 const FIXED: usize = CRASH + 8 * backtrace::WORDS;
 
+/// Who sleeps wants to be rung for each record.
+pub(crate) const EAGER: u32 = u32::MAX;
+
 /// One side's view of the line.
 #[derive(Debug)]
 pub(crate) struct Line {
@@ -127,11 +130,19 @@ impl Line {
         }
     }
 
-    /// Wakes the other side if it sleeps, after something was published for it.
+    /// Wakes the other side if it sleeps, after something was published for it; one that does not mind waiting for more only when
+    /// little is left here to be read.
     pub(crate) fn wake(&self) {
         self.out.barrier_before_look();
-        let asleep = self.out.reader_asleep();
-        if asleep.load(Relaxed) != 0 && asleep.swap(0, AcqRel) != 0 {
+        let below = self.out.reader_asleep().load(Relaxed);
+        if below == EAGER || self.back.len() < below.into() {
+            self.ring();
+        }
+    }
+
+    /// Wakes the other side if it sleeps, however little it minds waiting.
+    fn ring(&self) {
+        if self.out.reader_asleep().swap(0, AcqRel) != 0 {
             // False when it is gone, which its pidfd tells too.
             let _ = packet::ring_bell(&self.socket);
         }
@@ -196,16 +207,22 @@ impl Line {
     }
 
     /// First half of going to sleep: asks to be rung for. A [`park::heavy_barrier`] and a last look must follow.
-    pub(crate) fn announce_sleep(&mut self, wants_space: bool) -> io::Result<()> {
+    /// The other side then rings for a record when fewer than `below` wait to be read there; [`EAGER`] is for each.
+    pub(crate) fn announce_sleep(&mut self, wants_space: bool, below: u32) -> io::Result<()> {
         self.inbox.drain(&self.socket)?;
         self.back.give_all_space(&mut self.read);
         self.back.release_left_regions(&mut self.read)?;
         if self.back.writer_asleep().load(Relaxed) != 0 {
             self.give_space();
         }
-        self.back.reader_asleep().store(1, Relaxed);
+        self.back.reader_asleep().store(below, Relaxed);
         self.out.writer_asleep().store(u32::from(wants_space), Relaxed);
         Ok(())
+    }
+
+    /// Whether this side would be rung for what the other publishes.
+    pub(crate) fn is_announced(&self) -> bool {
+        self.back.reader_asleep().load(Relaxed) != 0
     }
 
     /// Awake again.
@@ -255,7 +272,11 @@ impl Line {
 
     /// Sleeps until the pool rings or is gone; true when it is gone.
     fn sleep(&mut self, for_space: bool) -> io::Result<bool> {
-        self.announce_sleep(for_space)?;
+        // Whoever waits here for a while has nothing more to do: what it has said is all that comes.
+        if !self.out.is_empty() {
+            self.ring();
+        }
+        self.announce_sleep(for_space, EAGER)?;
         park::heavy_barrier();
         let idle = if for_space { !self.has_room_since_refused() } else { self.back.is_empty() };
         let mut polled = [PollFd::new(&*self.socket, PollFlags::IN)];

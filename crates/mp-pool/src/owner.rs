@@ -25,13 +25,14 @@
 //! 3. Every item is in exactly one place: the inbox, a queue, one seat, the retries, or settled. Wherever it is dropped it is settled, so
 //!    not even a panic here leaves anybody waiting.
 //! 4. An item that has started is never sent again unless it is to be retried; one that has not is, for free.
-//! 5. While the keeper sleeps, each line with a job on it is announced (its worker rings for the next result), or an owner is at work
-//!    who rings the keeper when he leaves. Timers are the keeper's: who brings one rings. While anything is at a worker the keeper sleeps
-//!    for `STALLED` at most, so that a worker which does not begin is found; who sends the first job to a sleeper without a timer rings.
+//! 5. While the keeper sleeps, each line with a job on it is announced (its worker rings for what comes), or an owner is at work who sees to
+//!    that when he leaves: see `attend`. Timers are the keeper's: who brings one that is due before he wakes rings. While anything is at a worker the
+//!    keeper sleeps for `STALLED` at most, so that a worker which does not begin is found.
 //!
 //! The inbox is a mutex with two flags beside it. Whoever changes it stores `full`, then looks at `asleep`; the keeper stores `asleep`, then
 //! looks at `full`, both sequentially consistent: one of the two sees the other. A line is the same with its rings' words.
 
+use crate::attend::Attendance;
 use crate::book::Book;
 use crate::inbox::{Refusal, Shared};
 use crate::job::{Job, Wish};
@@ -40,20 +41,16 @@ use crate::queue::Queue;
 use crate::recipe::Recipe;
 use crate::seat::{News, Refused, Seat};
 use crate::stats::Stats;
-use crate::wakers;
-use mp_core::park::Spin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Instant;
 
 /// How many jobs are at a worker at most: enough to keep it busy, taken back as long as they have not started.
-const PREFETCH: usize = 16;
+pub(crate) const PREFETCH: usize = 16;
 /// How many jobs that are cut by pace: each is work for half a millisecond.
-const PACKS: usize = 3;
+pub(crate) const PACKS: usize = 3;
 /// How many results of one worker are taken before the others get their turn.
 const TURN: usize = 64;
-/// How many turns with progress an assisting caller takes before the keeper gets his: deaths and time-outs wait that long.
-const ASSIST_TURNS: u32 = 32;
 
 /// The owner's state.
 #[derive(Debug)]
@@ -78,10 +75,7 @@ pub(crate) struct Owner {
     pub(crate) terminated: bool,
     /// How often Ctrl-C was pressed.
     pub(crate) interrupts: u32,
-    /// The keeper sleeps, or is about to, with nothing at a worker: for as long as nobody rings.
-    pub(crate) sleeps_untimed: bool,
-    spin: Spin,
-    assist_spin: Spin,
+    pub(crate) attendance: Attendance,
     pub(crate) scratch: Vec<u8>,
     /// This process's own output takes nothing now: which of the two.
     pub(crate) output_full: Option<crate::output::Stream>,
@@ -111,9 +105,7 @@ impl Owner {
             closed: false,
             terminated: false,
             interrupts: 0,
-            sleeps_untimed: true,
-            spin: Spin::default(),
-            assist_spin: Spin::default(),
+            attendance: Attendance::default(),
             scratch: Vec::new(),
             output_full: None,
         }
@@ -135,40 +127,6 @@ impl Owner {
         self.take_results() | self.dispatch()
     }
 
-    /// A caller waits: he takes over until `done`, or until nothing has come for a moment.
-    pub(crate) fn assist(&mut self, done: impl Fn() -> bool) {
-        self.unannounce();
-        let mut turns = 0;
-        while !done() && turns < ASSIST_TURNS {
-            let came = self.turn();
-            if wakers::pending() {
-                break;
-            }
-            if came {
-                turns += 1;
-                continue;
-            }
-            if done() || self.terminated || !self.spin_assisting() {
-                break;
-            }
-        }
-        if self.needs_keeper() {
-            self.shared.ring();
-        }
-    }
-
-    fn spin_assisting(&mut self) -> bool {
-        let peer = {
-            let mut busy = self.seats().filter(|seat| seat.load() > 0);
-            let Some(first) = busy.next() else { return false };
-            if busy.next().is_none() { first.line.peer_core() } else { u32::MAX }
-        };
-        let (posts, retiring, shared) = (&self.posts, &self.retiring, &self.shared);
-        let seats = || posts.iter().filter_map(|post| post.seat.as_ref()).chain(retiring);
-        let something = || shared.full.load(Relaxed) || seats().any(|seat| seat.line.has_message());
-        self.assist_spin.until(peer, something)
-    }
-
     /// When a worker is to be replaced that does not begin with what waits for it, or might.
     pub(crate) fn next_replacement(&self) -> Option<Instant> {
         let waits = !self.queue.is_empty();
@@ -180,48 +138,7 @@ impl Owner {
         wanted.min()
     }
 
-    /// Whether something is left that the keeper must see to.
-    fn needs_keeper(&self) -> bool {
-        !self.queue.is_empty()
-            || self.closed
-            || self.terminated
-            || self.seats().any(|seat| seat.load() > 0)
-            || self.posts.iter().any(|post| !post.bound.is_empty())
-            || self.book.next_due().is_some()
-    }
-
-    /// A caller submits: the job is queued and sent, if that can be right away.
-    pub(crate) fn accept(&mut self, job: Job) -> Option<(Job, Refusal)> {
-        let came = self.shared.full.load(SeqCst);
-        let timed = job.start_by.is_some() || job.terms.timeout.is_some();
-        let refused = self.admit(job);
-        if refused.is_some() {
-            return refused;
-        }
-        self.dispatch();
-        let unannounced = self.seats().any(|seat| seat.load() > 0 && !seat.announced);
-        let nowhere = !self.seats().any(|seat| seat.load() > 0);
-        if came || timed || unannounced || nowhere || self.sleeps_untimed {
-            self.shared.ring();
-        }
-        None
-    }
-
-    /// A caller submits, and waits for it.
-    pub(crate) fn accept_and_assist(&mut self, job: Job, done: impl Fn() -> bool) -> Option<(Job, Refusal)> {
-        let came = self.shared.full.load(SeqCst);
-        let refused = self.admit(job);
-        if refused.is_some() {
-            return refused;
-        }
-        self.assist(done);
-        if came {
-            self.shared.ring();
-        }
-        None
-    }
-
-    fn admit(&mut self, job: Job) -> Option<(Job, Refusal)> {
+    pub(crate) fn admit(&mut self, job: Job) -> Option<(Job, Refusal)> {
         // What came before goes before.
         self.take_inbox();
         let refusal = self.shared.inbox().refusal();
@@ -320,6 +237,7 @@ impl Owner {
             }
         }
         if progress {
+            self.attendance.came = true;
             self.relieve();
         }
         progress
@@ -399,15 +317,6 @@ impl Owner {
         }
     }
 
-    /// Nothing comes for the moment; true when something did within a short spin.
-    pub(crate) fn spin(&mut self) -> bool {
-        let (posts, retiring, shared) = (&self.posts, &self.retiring, &self.shared);
-        let seats = || posts.iter().flat_map(|post| post.seat.iter().chain(&post.next)).chain(retiring);
-        let something = || shared.full.load(Relaxed) || seats().any(|seat| seat.line.has_message());
-        // With nothing in flight only callers are waited for, who ring.
-        seats().any(|seat| seat.load() > 0) && self.spin.until(u32::MAX, something)
-    }
-
     pub(crate) fn stats(&self) -> Stats {
         let mut stats = self.book.stats.clone();
         stats.workers =
@@ -419,14 +328,6 @@ impl Owner {
         stats.queued = waiting + handed_in + self.book.pausing();
         stats.at_workers = self.seats().map(Seat::load).sum();
         stats
-    }
-
-    /// The workers need not ring: somebody looks.
-    pub(crate) fn unannounce(&mut self) {
-        for seat in self.seats_mut().filter(|seat| seat.is_ready() && seat.announced) {
-            seat.line.announce_awake();
-            seat.announced = false;
-        }
     }
 }
 

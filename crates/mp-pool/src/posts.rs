@@ -186,6 +186,7 @@ impl Owner {
 
     /// Starts a worker for the post in a thread of its own: a start may take its time, the pool goes on.
     fn start(&mut self, index: usize) {
+        self.attendance.changed = true;
         let (shared, recipe) = (Arc::clone(&self.shared), Arc::clone(&self.recipe));
         let starter = move || {
             let seat = Seat::start(&recipe, index);
@@ -214,6 +215,7 @@ impl Owner {
                 std::mem::take(&mut self.retiring).into_iter().partition(|seat| seat.load() == 0);
             self.retiring = busy;
             let done: Vec<Seat> = done;
+            self.attendance.changed |= !done.is_empty();
             self.leaving.extend(done.into_iter().map(Leaver::of));
         }
         let now = Instant::now();
@@ -254,6 +256,7 @@ impl Owner {
     /// It gets no more jobs; what has not started comes back.
     fn retire(&mut self, seat: Option<Seat>) {
         let Some(mut seat) = seat else { return };
+        self.attendance.changed = true;
         seat.retiring = true;
         let back = seat.take_all_back();
         if seat.load() == 0 {
@@ -329,7 +332,9 @@ impl Owner {
         let there = self.posts.iter().filter(|post| post.seat.is_some() || post.starting).count();
         let idle = self.staff.idle.filter(|_| there > self.staff.least).and_then(|idle| {
             let seats = self.posts.iter().filter_map(|post| post.seat.as_ref());
-            seats.filter(|seat| seat.is_ready() && seat.load() == 0).map(|seat| seat.idle_since + idle).min()
+            // One that is busy may be done at once, and nobody is rung for that.
+            let since = |seat: &Seat| if seat.load() == 0 { seat.idle_since } else { Instant::now() };
+            seats.filter(|seat| seat.is_ready()).map(|seat| since(seat) + idle).min()
         });
         pauses.chain(leavers).chain(idle).min()
     }

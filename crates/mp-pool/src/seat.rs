@@ -17,7 +17,7 @@ use crate::book::{Book, By, Times};
 use crate::control::{self, Claim, ENTRIES, task_number};
 use crate::error::{Cause, Reason, Report, TaskError};
 use crate::job::{Item, Items, Job, Raw, Wish, kind};
-use crate::line::Line;
+use crate::line::{EAGER, Line};
 use crate::output::{Output, Stream};
 use crate::pack::Packed;
 use crate::recipe::{Recipe, Recycle};
@@ -228,6 +228,19 @@ impl Seat {
     /// For the last look before a sleep: a message, or room for what was refused.
     pub(crate) fn has_news(&self) -> bool {
         self.line.has_message() || (self.full && self.line.has_room_since_refused()) || self.reads_again()
+    }
+
+    /// The worker is to ring for its next record, or for one at a time when so few wait for it, or fewer.
+    pub(crate) fn announce_below(&mut self, below: Option<u32>) {
+        let wants_space = self.full || self.is_stalled();
+        // Fails only when the line is broken: its pidfd or socket says so in the poll.
+        let _ = self.line.announce_sleep(wants_space, below.unwrap_or(EAGER));
+        self.announced = true;
+    }
+
+    /// Whether what it has are packs, which are cut by pace.
+    pub(crate) fn runs_packs(&self) -> bool {
+        self.jobs.front().is_some_and(|first| first.job.pace().is_some())
     }
 
     /// Sends `job`; gives it back when the line has no room now, or the kernel no budget for its handles.

@@ -1,9 +1,11 @@
-//! Wakers of users' futures. Their code runs when this thread holds no pool's lock any more, so one may call the pool, or drop it; one that
-//! panics harms nobody.
+//! Who is woken when a result is there: threads that wait, and users' futures. Both once this thread holds no pool's lock any more. The code of a
+//! waker may so call the pool, or drop it, and one that panics harms nobody; a thread that was woken finds the lock free, where it would else take the
+//! core from who woke it, find nothing more, and sleep again, once for each result.
 
 use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::panic::{self, AssertUnwindSafe};
+use std::sync::{Arc, Condvar};
 use std::task::Waker;
 
 /// What one thread is to wake later.
@@ -12,6 +14,7 @@ struct Later {
     /// How many pools' locks it holds.
     locks: u32,
     wakers: Vec<Waker>,
+    sleepers: Vec<Arc<Condvar>>,
 }
 
 thread_local! {
@@ -31,9 +34,28 @@ pub(crate) fn wake(waker: Waker) {
     waker.into_iter().for_each(wake_now);
 }
 
+/// Wakes all who wait for it now, or as soon as this thread holds no pool's lock.
+pub(crate) fn notify(sleepers: &Arc<Condvar>) {
+    let kept = LATER.try_with(|later| {
+        let mut later = later.borrow_mut();
+        let kept = later.locks > 0;
+        if kept {
+            later.sleepers.push(Arc::clone(sleepers));
+        }
+        kept
+    });
+    if !kept.unwrap_or(false) {
+        sleepers.notify_all();
+    }
+}
+
 /// Whether somebody is to be woken: a reason to give the lock back.
 pub(crate) fn pending() -> bool {
-    LATER.try_with(|later| !later.borrow().wakers.is_empty()).unwrap_or(false)
+    let pending = |later: &RefCell<Later>| {
+        let later = later.borrow();
+        !later.wakers.is_empty() || !later.sleepers.is_empty()
+    };
+    LATER.try_with(pending).unwrap_or(false)
 }
 
 /// This thread holds a pool's lock as long as this lives.
@@ -47,12 +69,15 @@ pub(crate) struct Kept(PhantomData<*const ()>);
 
 impl Drop for Kept {
     fn drop(&mut self) {
-        let wakers = LATER.try_with(|later| {
+        let due = LATER.try_with(|later| {
             let mut later = later.borrow_mut();
             later.locks = later.locks.saturating_sub(1);
-            if later.locks == 0 { std::mem::take(&mut later.wakers) } else { Vec::new() }
+            let Later { locks, wakers, sleepers } = &mut *later;
+            (*locks == 0).then(|| (std::mem::take(wakers), std::mem::take(sleepers)))
         });
-        wakers.into_iter().flatten().for_each(wake_now);
+        let (wakers, sleepers) = due.ok().flatten().unwrap_or_default();
+        sleepers.into_iter().for_each(|sleepers| sleepers.notify_all());
+        wakers.into_iter().for_each(wake_now);
     }
 }
 

@@ -87,7 +87,7 @@ fn initialize(routine: &Routine, encoding: Encoding, bytes: &[u8]) -> Result<(),
 }
 
 /// A buffer larger than this is not kept for the next job.
-const KEPT: usize = 1 << 20;
+const KEPT: usize = 4 << 20;
 
 /// The last function that was run, by its encoded name.
 type Known = Option<(Vec<u8>, Option<Call>)>;

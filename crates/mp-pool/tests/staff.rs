@@ -68,6 +68,27 @@ fn a_task_wakes_no_worker_but_its_own() {
 }
 
 #[test]
+fn a_result_is_told_while_its_worker_has_much_left() {
+    fn until_set(flag: Value<u32>) {
+        while flag.get() == 0 {
+            thread::yield_now();
+        }
+    }
+    guarded(|| {
+        let pool = Pool::new(1).unwrap();
+        let flag = Value::new(0_u32).unwrap();
+        // Tasks have been quick so far.
+        assert_eq!(pool.map(square, 0..100).unwrap().len(), 100);
+        let first = pool.apply_async(square, (3,));
+        let others: Vec<_> = (0..30).map(|_| pool.apply_async(until_set, (flag.clone(),))).collect();
+        assert_eq!(first.get().unwrap(), 9);
+        assert!(others.iter().all(|other| !other.ready()));
+        flag.set(1);
+        others.into_iter().for_each(|other| other.get().unwrap());
+    });
+}
+
+#[test]
 fn workers_are_replaced_after_their_number_of_tasks() {
     guarded(|| {
         for (workers, most, tasks) in [(1, 2, 6), (2, 2, 8), (2, 1, 5), (3, 10, 100)] {
