@@ -95,6 +95,11 @@ impl Post {
     pub(crate) fn with(seat: Option<Seat>) -> Post {
         Post { vacant: seat.is_none(), seat, ..Post::default() }
     }
+
+    /// Whether nobody more is needed here.
+    fn is_served(&self) -> bool {
+        self.seat.as_ref().is_some_and(|seat| self.next.is_some() || !(seat.retiring || seat.worn))
+    }
 }
 
 impl Owner {
@@ -102,6 +107,11 @@ impl Owner {
     pub(crate) fn seat(&mut self, post: usize, worker: Result<Seat, SpawnError>) {
         let known = self.posts.get_mut(post);
         match (worker, known) {
+            // Resized to less and to more again meanwhile: two were started.
+            (Ok(seat), Some(known)) if known.is_served() => {
+                known.starting = false;
+                self.dismiss(seat);
+            }
             (Ok(seat), Some(known)) => {
                 known.starting = false;
                 self.book.stats.started += 1;
@@ -109,13 +119,19 @@ impl Owner {
                 let free = if known.seat.is_none() { &mut known.seat } else { &mut known.next };
                 *free = Some(seat);
             }
-            (Ok(seat), None) => self.leaving.push(Leaver::of(seat)),
+            (Ok(seat), None) => self.dismiss(seat),
             (Err(error), Some(known)) => {
                 known.starting = false;
                 self.not_ready(post, &error.to_string());
             }
             (Err(_), None) => {}
         }
+    }
+
+    /// A worker that has come for nothing.
+    fn dismiss(&mut self, seat: Seat) {
+        self.attendance.changed = true;
+        self.leaving.push(Leaver::of(seat));
     }
 
     /// The worker has ended: what it said is read first, then its jobs are sorted.
@@ -291,7 +307,10 @@ impl Owner {
         }
         let comes = |post: &&Post| post.starting || post.seat.as_ref().is_some_and(|seat| !seat.is_ready());
         let coming = self.posts.iter().filter(comes).count();
-        let mut wanted = self.queue.len().saturating_sub(coming);
+        let idle = self.posts.iter().filter_map(|post| post.seat.as_ref()).filter(|seat| seat.load() == 0);
+        // What waits at a worker behind what it runs could run elsewhere, too.
+        let waiting = self.queue.len() + self.seats().map(Seat::surplus).sum::<usize>();
+        let mut wanted = waiting.saturating_sub(coming + idle.count());
         for index in 0..self.posts.len() {
             let post = &self.posts[index];
             if !post.vacant {

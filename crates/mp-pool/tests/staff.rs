@@ -194,6 +194,8 @@ fn a_resize_starts_and_lets_go_and_interrupts_nothing() {
         let pool = Pool::new(4).unwrap();
         let (flag, mut results) = (Value::new(0).unwrap(), Vec::new());
         let long = pool.apply_async(wait_for, (flag.clone(),));
+        // Else it might begin when all else is done, and wait for ever for what was set before.
+        until("it runs", || flag.get() == 1);
         for size in [12, 2, 1, 12, 6, 1, 8, 5] {
             results.extend((0..30).map(|n| pool.apply_async(square, (n,))));
             pool.resize(size).unwrap();
@@ -204,8 +206,40 @@ fn a_resize_starts_and_lets_go_and_interrupts_nothing() {
         assert!(results.into_iter().all(|result| result.get().is_ok()));
         flag.set(2);
         long.get().unwrap();
+        until("the others have gone", || children() == 5);
         pool.close();
         pool.join().unwrap();
+    });
+}
+
+/// How many workers this process has, whoever knows of them.
+fn children() -> usize {
+    let own = std::process::id().to_string();
+    let processes = std::fs::read_dir("/proc").expect("it is mounted").flatten();
+    let stats = processes.filter_map(|process| std::fs::read_to_string(process.path().join("stat")).ok());
+    let parent = |stat: String| {
+        let (name, fields) = stat.rsplit_once(')')?;
+        fields.split_whitespace().nth(1).filter(|_| name.ends_with("(PoolWorker")).map(str::to_owned)
+    };
+    stats.filter_map(parent).filter(|parent| *parent == own).count()
+}
+
+#[test]
+fn a_worker_comes_for_what_waits_behind_a_long_task() {
+    guarded(|| {
+        let pool = Pool::builder().workers(2).min_workers(0).build().unwrap();
+        let flags = [Value::new(0_u32).unwrap(), Value::new(0_u32).unwrap()];
+        let results: Vec<_> = flags
+            .iter()
+            .map(|flag| {
+                let result = pool.apply_async(wait_for, (flag.clone(),));
+                until("it runs, whatever else does", || flag.get() == 1);
+                result
+            })
+            .collect();
+        flags.iter().for_each(|flag| flag.set(2));
+        let pids: BTreeSet<u32> = results.into_iter().map(|result| result.get().unwrap()).collect();
+        assert_eq!(pids.len(), 2);
     });
 }
 

@@ -2,6 +2,7 @@
 
 use mp_pool::{Pool, TaskError};
 use mp_shm::{Array, Value};
+use mp_test::until;
 use rustix::process::{Pid, Signal, kill_process};
 use std::sync::mpsc;
 use std::thread;
@@ -216,4 +217,38 @@ fn own_children() -> Vec<u32> {
         std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.starts_with("PoolWorker"))
     };
     children.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).filter(is_worker).collect()
+}
+
+/// Whether each of the pools' threads sleeps.
+fn keepers_sleep() -> bool {
+    let threads = std::fs::read_dir("/proc/self/task").expect("proc").flatten();
+    let stats = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("stat")).ok());
+    let awake = |stat: &String| stat.contains("(mp-pool)") && !stat.contains("(mp-pool) S");
+    !stats.into_iter().any(|stat| awake(&stat))
+}
+
+#[test]
+fn a_task_that_begins_while_its_pool_sleeps_has_its_time_out() {
+    fn hang() {
+        loop {
+            thread::park();
+        }
+    }
+    fn take_a_second() {
+        thread::sleep(Duration::from_secs(1));
+    }
+    guarded(|| {
+        let (pool, other) = (Pool::new(1).unwrap(), Pool::new(1).unwrap());
+        pids(&other);
+        let stopped = pids(&pool)[0];
+        signal(stopped, Signal::STOP);
+        let hangs = pool.task(hang).timeout(Duration::from_millis(50)).apply_async(());
+        until("the pool sleeps", keepers_sleep);
+        let takes_a_second = other.apply_async(take_a_second, ());
+        signal(stopped, Signal::CONT);
+        // Nobody waits for the first, so nobody but its pool's thread looks.
+        takes_a_second.get().unwrap();
+        assert!(hangs.ready(), "a time-out of 50 ms was not noticed in a second");
+        assert!(matches!(hangs.get(), Err(TaskError::TimedOut)));
+    });
 }
