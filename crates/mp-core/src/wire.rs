@@ -129,6 +129,93 @@ pub fn own<T: 'static>(value: &T) -> Option<(Encoding, &[u8])> {
     if encoding == Encoding::POSTCARD { None } else { own_bytes(value).map(|bytes| (encoding, bytes)) }
 }
 
+/// The bytes that stand for a value, and nobody else's: moved out of it where that can be, so that large ones are not copied.
+pub enum Owned {
+    /// Bytes alone.
+    Bytes(Vec<u8>),
+    /// Those of a vector of plain numbers, whose allocation is aligned as theirs.
+    Numbers(Box<dyn AsRef<[u8]> + Send + Sync>),
+}
+
+impl Owned {
+    /// As a vector of bytes: what they are, or a copy.
+    #[must_use]
+    pub fn into_vec(self) -> Vec<u8> {
+        match self {
+            Owned::Bytes(bytes) => bytes,
+            Owned::Numbers(numbers) => (*numbers).as_ref().to_vec(),
+        }
+    }
+}
+
+impl std::ops::Deref for Owned {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Owned::Bytes(bytes) => bytes,
+            Owned::Numbers(numbers) => (**numbers).as_ref(),
+        }
+    }
+}
+
+impl From<Vec<u8>> for Owned {
+    fn from(bytes: Vec<u8>) -> Owned {
+        Owned::Bytes(bytes)
+    }
+}
+
+impl fmt::Debug for Owned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Owned").field("len", &self.len()).finish_non_exhaustive()
+    }
+}
+
+/// The bytes of a value that cross as they are, without being encoded and without a copy; other values are given back. Room that they
+/// do not fill is let go where it is more than they are.
+///
+/// # Errors
+///
+/// The value, when it is to be [encoded](encode).
+#[inline]
+pub fn into_own<T: 'static>(value: T) -> Result<(Encoding, Owned), T> {
+    let encoding = Encoding::of::<T>();
+    // Known when this is compiled.
+    if encoding == Encoding::POSTCARD {
+        return Err(value);
+    }
+    let mut slot = Some(value);
+    match (take_own(&mut slot), slot) {
+        (Some(own), _) => Ok((encoding, own)),
+        (None, Some(value)) => Err(value),
+        (None, None) => unreachable!("what is taken out of the slot is returned"),
+    }
+}
+
+fn take_own(slot: &mut dyn Any) -> Option<Owned> {
+    let bytes = take::<Vec<u8>>(slot).or_else(|| take::<String>(slot).map(String::into_bytes));
+    match bytes {
+        Some(bytes) => Some(Owned::Bytes(without_much_room(bytes))),
+        None => numbers::take_own(slot).map(Owned::Numbers),
+    }
+}
+
+/// Takes the `V` out of a slot for one, or for a tuple of one.
+fn take<V: 'static>(slot: &mut dyn Any) -> Option<V> {
+    if let Some(slot) = slot.downcast_mut::<Option<V>>() {
+        return slot.take();
+    }
+    slot.downcast_mut::<Option<(V,)>>()?.take().map(|(value,)| value)
+}
+
+/// What waits for long shall not hold much more memory than it is long.
+fn without_much_room<V>(mut vector: Vec<V>) -> Vec<V> {
+    if vector.capacity() / 2 > vector.len() {
+        vector.shrink_to_fit();
+    }
+    vector
+}
+
 /// As [`encode`], appended to `out`. Gives the handles that the value held.
 ///
 /// # Errors
@@ -307,6 +394,15 @@ mod numbers {
     use super::Encoding;
     use std::any::{Any, TypeId};
 
+    /// A vector of numbers, as bytes.
+    struct Numbers<N>(Vec<N>);
+
+    impl<N: bytemuck::NoUninit> AsRef<[u8]> for Numbers<N> {
+        fn as_ref(&self) -> &[u8] {
+            bytemuck::cast_slice(&self.0)
+        }
+    }
+
     macro_rules! numbers {
         ($($tag:literal => $number:ty),* $(,)?) => {
             #[inline(always)]
@@ -321,6 +417,13 @@ mod numbers {
             pub(super) fn own_bytes(value: &dyn Any) -> Option<&[u8]> {
                 $(if let Some(numbers) = super::alone_or_in_a_tuple::<Vec<$number>>(value) {
                     return Some(bytemuck::cast_slice(numbers));
+                })*
+                None
+            }
+
+            pub(super) fn take_own(slot: &mut dyn Any) -> Option<Box<dyn AsRef<[u8]> + Send + Sync>> {
+                $(if let Some(numbers) = super::take::<Vec<$number>>(slot) {
+                    return Some(Box::new(Numbers(super::without_much_room(numbers))));
                 })*
                 None
             }
@@ -368,6 +471,29 @@ mod tests {
         assert_eq!(there_and_back(&("text".to_owned(),)), ("text".to_owned(),));
         assert_eq!(there_and_back(&(vec![-1_i64],)), (vec![-1],));
         assert_eq!(there_and_back(&(1, "a".to_owned(), Some(()))), (1, "a".to_owned(), Some(())));
+    }
+
+    #[test]
+    fn bytes_are_moved_out_of_what_crosses_as_it_is() {
+        let bytes = vec![7_u8; 100];
+        let at = bytes.as_ptr();
+        let (encoding, own) = into_own((bytes,)).unwrap();
+        assert_eq!((encoding, own.as_ptr(), own.len()), (Encoding::BYTES, at, 100));
+        assert_eq!(own.into_vec().as_ptr(), at);
+        let (encoding, own) = into_own("text".to_owned()).unwrap();
+        assert_eq!((encoding, &*own), (Encoding::TEXT, b"text".as_slice()));
+        let numbers = vec![1.5_f64, -2.0];
+        let at = numbers.as_ptr().cast();
+        let (encoding, own) = into_own(numbers).unwrap();
+        assert_eq!((encoding, own.as_ptr()), (Encoding::of::<Vec<f64>>(), at));
+        assert_eq!(
+            decode::<Vec<f64>>(encoding, Cow::Owned(own.into_vec()), Vec::new()).unwrap(),
+            [1.5, -2.0]
+        );
+        assert_eq!(into_own((vec![1_u8], 2)).unwrap_err(), (vec![1], 2));
+        let mut roomy = Vec::with_capacity(1000);
+        roomy.push(1_u8);
+        assert!(into_own(roomy).unwrap().1.into_vec().capacity() < 100);
     }
 
     #[test]

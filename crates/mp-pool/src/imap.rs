@@ -150,7 +150,7 @@ where
         let Some(item) = self.items.next() else { return false };
         let receipt = Receipt::new(Arc::clone(&self.sink) as Arc<dyn Sink>, self.submitted);
         self.submitted += 1;
-        self.task.submit::<(T,)>(&(item,), receipt, Deadline::NEVER);
+        self.task.submit::<(T,)>((item,), receipt, Deadline::NEVER);
         true
     }
 

@@ -113,9 +113,12 @@ impl Drop for Receipt {
     }
 }
 
+/// Arguments and results of so many bytes are worth an allocation of their own, rather than a copy.
+pub(crate) const LARGE: usize = 16 << 10;
+
 /// The bytes of an item's arguments.
 pub(crate) enum Bytes {
-    Own(Vec<u8>),
+    Own(wire::Owned),
     /// In a pack, as one of many.
     Part(Arc<Block>, Range<usize>),
 }
@@ -144,8 +147,19 @@ pub(crate) struct Item {
 }
 
 impl Item {
-    /// Encodes `args`; gives the receipt back with the error.
+    /// Takes the bytes of `args` or encodes them; gives the receipt back with the error.
     pub(crate) fn new<T: Serialize + 'static>(
+        args: T,
+        receipt: Receipt,
+    ) -> Result<Item, (EncodeError, Receipt)> {
+        match wire::into_own(args) {
+            Ok((encoding, bytes)) => Ok(Item::again(encoding, Bytes::Own(bytes), receipt)),
+            Err(args) => Item::of(&args, receipt),
+        }
+    }
+
+    /// Encodes `args`, which stay the caller's; gives the receipt back with the error.
+    pub(crate) fn of<T: Serialize + 'static>(
         args: &T,
         receipt: Receipt,
     ) -> Result<Item, (EncodeError, Receipt)> {
@@ -159,14 +173,15 @@ impl Item {
         let filled = bytes.len();
         let shared = handles.shared();
         let departing = (!handles.is_empty()).then_some(handles);
-        let bytes = Bytes::Own(own.unwrap_or_else(|| {
+        let bytes = own.unwrap_or_else(|| {
             scratch.truncate(filled);
             scratch
-        }));
+        });
+        let bytes = Bytes::Own(bytes.into());
         Ok(Item { encoding, bytes, handles: shared, departing, receipt, attempts: Vec::new() })
     }
 
-    /// One that was in a pack.
+    /// One without handles, or one that was in a pack.
     pub(crate) fn again(encoding: Encoding, bytes: Bytes, receipt: Receipt) -> Item {
         Item { encoding, bytes, handles: Vec::new(), departing: None, receipt, attempts: Vec::new() }
     }
@@ -390,15 +405,30 @@ impl Job {
         }
     }
 
+    /// Its only item, if that has large arguments: they stand first in the record, and go there from where they lie.
+    fn lone(&self) -> Option<&Item> {
+        match &self.items {
+            Items::Each(items) if items.len() == 1 => items.front().filter(|item| item.bytes.len() >= LARGE),
+            _ => None,
+        }
+    }
+
+    /// The record, with what [`encode`](Job::encode) gave.
+    pub(crate) fn parts<'a>(&'a self, encoded: &'a [u8]) -> [&'a [u8]; 2] {
+        self.lone().map_or([encoded, &[]], |item| [&item.bytes, encoded])
+    }
+
     /// What kind of record it is.
     pub(crate) fn kind(&self) -> u8 {
         match self.items {
+            Items::Each(_) if self.lone().is_some() => kind::LONE,
             Items::Each(_) => kind::JOB,
             Items::Packed(_) => kind::PACK,
         }
     }
 
-    /// The record's bytes: where it stands in the worker's control block, the function, and the arguments of each item.
+    /// The record's bytes: where it stands in the worker's control block, the function, and the arguments of each item. Those of a
+    /// [lone](Job::lone) one stand before, and the length of this behind.
     pub(crate) fn encode(&self, entry: usize, generation: u16, out: &mut Vec<u8>) -> Result<(), TaskError> {
         out.clear();
         let (routine, attempts) = match &self.items {
@@ -412,13 +442,16 @@ impl Job {
         out.extend(length(self.items.len())?);
         out.extend(length(routine.len())?);
         out.extend_from_slice(routine);
+        if let Some(item) = self.lone() {
+            out.extend(item_head(item, 0)?);
+            out.extend(length(out.len())?);
+            // As the record's length is checked when it is written.
+            return length(item.bytes.len()).map(drop);
+        }
         match &self.items {
             Items::Each(items) => {
                 for item in items {
-                    let handles = u16::try_from(item.handles.len()).map_err(|_| too_long())?;
-                    out.extend([item.encoding.0, 0]);
-                    out.extend(handles.to_ne_bytes());
-                    out.extend(length(item.bytes.len())?);
+                    out.extend(item_head(item, item.bytes.len())?);
                     out.extend_from_slice(&item.bytes);
                 }
             }
@@ -430,6 +463,20 @@ impl Job {
         }
         Ok(())
     }
+}
+
+/// What stands before the arguments of an item.
+fn item_head(item: &Item, bytes: usize) -> Result<[u8; 8], TaskError> {
+    let [h0, h1] = u16::try_from(item.handles.len()).map_err(|_| too_long())?.to_ne_bytes();
+    let [l0, l1, l2, l3] = length(bytes)?;
+    Ok([item.encoding.0, 0, h0, h1, l0, l1, l2, l3])
+}
+
+/// Cuts what stands behind the arguments of a [lone](Job::lone) item off them; `None` for bytes that are no such record.
+pub(crate) fn cut_tail(record: &mut Vec<u8>) -> Option<Vec<u8>> {
+    let (rest, length) = record.split_last_chunk()?;
+    let at = rest.len().checked_sub(u32::from_ne_bytes(*length) as usize)?;
+    Some(record.split_off(at))
 }
 
 fn length(length: usize) -> Result<[u8; 4], TaskError> {
@@ -490,7 +537,7 @@ impl<'a> Received<'a> {
     }
 }
 
-/// How an item ended, in a record's kind; its bytes follow a head of one encoding byte and seven more.
+/// How an item ended, in a record's kind; a [head](crate::worker::Head) stands behind its bytes.
 pub(crate) mod kind {
     pub(crate) const JOB: u8 = 1;
     pub(crate) const RETURNED: u8 = 2;
@@ -506,6 +553,8 @@ pub(crate) mod kind {
     pub(crate) const PACK: u8 = 9;
     /// What several items of a pack returned.
     pub(crate) const PACKED: u8 = 10;
+    /// A job of one item, whose arguments stand before it.
+    pub(crate) const LONE: u8 = 11;
 }
 
 #[cfg(test)]

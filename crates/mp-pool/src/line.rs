@@ -108,11 +108,11 @@ impl Line {
         Crash::read(|index| crash_word(&self.memory, index))
     }
 
-    /// Publishes a record, if there is room; nobody is woken before [`wake`](Line::wake).
+    /// Publishes a record of two parts, if there is room; nobody is woken before [`wake`](Line::wake).
     pub(crate) fn try_write(
         &mut self,
         kind: u8,
-        bytes: &[u8],
+        [bytes, behind]: [&[u8]; 2],
         handles: &[BorrowedFd<'_>],
     ) -> Result<bool, WriteError> {
         let count = u16::try_from(handles.len()).map_err(|_| WriteError::TooLong)?;
@@ -120,7 +120,7 @@ impl Line {
         let send = |number| packet::send_handles(&self.socket, number, handles);
         let taken = self.out.taken();
         self.refused = None;
-        match self.out.write(&mut self.written, Growth::WhenEmpty, u64::MAX, record, send) {
+        match self.out.write_parts(&mut self.written, Growth::WhenEmpty, u64::MAX, record, behind, send) {
             Ok(()) => Ok(true),
             Err(WriteError::Full) => {
                 self.refused = Some(taken);
@@ -254,11 +254,11 @@ impl Line {
     pub(crate) fn write_all(
         &mut self,
         kind: u8,
-        bytes: &[u8],
+        parts: [&[u8]; 2],
         handles: &[BorrowedFd<'_>],
         wake: bool,
     ) -> Result<(), WriteError> {
-        while !self.try_write(kind, bytes, handles)? {
+        while !self.try_write(kind, parts, handles)? {
             self.wake();
             if self.sleep(true)? {
                 return Err(io::Error::from(io::ErrorKind::BrokenPipe).into());

@@ -293,7 +293,7 @@ impl<'a, F> TaskOptions<'a, F> {
         match why {
             Unpackable::Encode(error) => receipt.settle(Err(TaskError::Encode(error))),
             // Without a limit on time it takes what it needs.
-            Unpackable::Handles => drop(self.submit(args, receipt, Deadline::NEVER)),
+            Unpackable::Handles => drop(self.submit_item::<Args>(Item::of(args, receipt), Deadline::NEVER)),
         }
     }
 
@@ -326,7 +326,7 @@ impl<'a, F> TaskOptions<'a, F> {
         let mut count = 0;
         let mut failed = Vec::new();
         for args in items {
-            match Item::new(&args, Receipt::new(sink(), count)) {
+            match Item::new(args, Receipt::new(sink(), count)) {
                 Ok(item) => ready.push_back(item),
                 Err((error, receipt)) => failed.push((receipt, TaskError::Encode(error))),
             }

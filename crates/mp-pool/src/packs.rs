@@ -9,8 +9,7 @@ use crate::control::{Control, SLATE, now, task_number};
 use crate::job::{Received, kind};
 use crate::line::{CONTROL, Line};
 use crate::pack::{Values, append_result, encoding_of};
-use crate::worker::{HEAD, Outcome, forget_panic, panic_of, panicked};
-use mp_core::handle::Handles;
+use crate::worker::{HEAD, Outcome, forget_panic, panic_of, panicked, stamp};
 use mp_core::{Encoding, plain, wire};
 use mp_process::Task;
 use mp_process::routine::{Drive, DrivenRoutine, Driver, Reply};
@@ -197,12 +196,11 @@ impl Pack<'_> {
     #[cold]
     fn returned_alone<R: Serialize + 'static>(&mut self, value: R) {
         self.out.truncate(self.counted);
-        let outcome = match Reply::of(&value) {
-            Ok(Reply { encoding, bytes, handles }) => Outcome::new(kind::RETURNED, encoding, &bytes, handles),
+        // What is not moved is dropped there, which may panic: an item has one outcome.
+        let outcome = match Reply::from_value(value) {
+            Ok(Reply { encoding, bytes, handles }) => Outcome::new(kind::RETURNED, encoding, bytes, handles),
             Err(error) => Outcome::text(kind::UNENCODABLE, &error.to_string()),
         };
-        // Its drop may panic, and an item has one outcome.
-        drop(value);
         self.send_alone(outcome);
     }
 
@@ -215,11 +213,11 @@ impl Pack<'_> {
         let (started, ended) = (self.looked, now());
         outcome.stamp(started, ended);
         let fds: Vec<_> = outcome.handles.fds().collect();
-        if let Err(error) = self.line.write_all(outcome.kind, &outcome.bytes, &fds, true) {
+        if let Err(error) = self.line.write_all(outcome.kind, outcome.parts(), &fds, true) {
             let why = format!("{error:?}");
             let mut outcome = Outcome::text(kind::UNENCODABLE, &why);
             outcome.stamp(started, ended);
-            self.gone |= self.line.write_all(outcome.kind, &outcome.bytes, &[], true).is_err();
+            self.gone |= self.line.write_all(outcome.kind, outcome.parts(), &[], true).is_err();
         } else {
             drop(fds);
             outcome.handles.sent();
@@ -231,16 +229,12 @@ impl Pack<'_> {
     fn flush(&mut self) {
         if self.kept > 0 && !self.gone {
             let time = now();
-            let mut outcome = Outcome {
-                kind: kind::PACKED,
-                bytes: std::mem::take(&mut self.out),
-                handles: Handles::default(),
-            };
-            outcome.bytes[0] = self.results.0;
-            outcome.stamp(self.opened, time);
-            outcome.bytes[HEAD..BEFORE].copy_from_slice(&self.kept.to_ne_bytes());
-            self.gone |= self.line.write_all(outcome.kind, &outcome.bytes, &[], true).is_err();
-            self.out = outcome.bytes;
+            self.out[0] = self.results.0;
+            if let Some(head) = self.out.first_chunk_mut() {
+                stamp(head, self.opened, time);
+            }
+            self.out[HEAD..BEFORE].copy_from_slice(&self.kept.to_ne_bytes());
+            self.gone |= self.line.write_all(kind::PACKED, [&self.out, &[]], &[], true).is_err();
             mp_core::step!("pool.pack", 4);
             self.control.wipe_slate();
             mp_core::step!("pool.pack", 5);

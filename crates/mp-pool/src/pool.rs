@@ -350,7 +350,7 @@ impl Pool {
                 receipt.settle(Err(TaskError::UnknownFunction));
                 continue;
             };
-            match Item::new(args, receipt) {
+            match Item::of(args, receipt) {
                 Ok(item) => {
                     let terms = Terms { place: Place::Seat(worker), ..(*self.terms).clone() };
                     self.shared.submit(Job::new(function, Arc::new(terms), [item]));

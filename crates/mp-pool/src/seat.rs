@@ -16,7 +16,7 @@
 use crate::book::{Book, By, Times};
 use crate::control::{self, Claim, ENTRIES, task_number};
 use crate::error::{Cause, Reason, Report, TaskError};
-use crate::job::{Item, Items, Job, Raw, Wish, kind};
+use crate::job::{Item, Items, Job, LARGE, Raw, Wish, kind};
 use crate::line::{EAGER, Line};
 use crate::output::{Output, Stream};
 use crate::pack::Packed;
@@ -256,7 +256,7 @@ impl Seat {
         let items = u32::try_from(job.items.len()).unwrap_or(control::MOST_ITEMS);
         self.line.control().offer(entry, generation, items);
         let fds = job.items.fds();
-        let written = self.line.try_write(job.kind(), scratch, &fds);
+        let written = self.line.try_write(job.kind(), job.parts(scratch), &fds);
         drop(fds);
         match written {
             Ok(true) => {}
@@ -314,9 +314,15 @@ impl Seat {
                 None => Err(invalid("results that belong to no items")),
             };
         }
-        let (head, bytes) = Head::parse(scratch).ok_or_else(|| invalid("a result without a head"))?;
+        let (head, bytes) = Head::parse_behind(scratch).ok_or_else(|| invalid("a result without a head"))?;
         let times = Times { started: head.started, ran: head.ran };
-        let result = result(incoming.kind, head.encoding, bytes, incoming.handles);
+        let result = if incoming.kind == kind::RETURNED {
+            let length = bytes.len();
+            let handles = incoming.handles.map_err(TaskError::Io);
+            handles.map(|handles| Raw { encoding: head.encoding, bytes: keep(scratch, length), handles })
+        } else {
+            Err(error_of(incoming.kind, head.encoding, bytes))
+        };
         if self.settle_next(times, result, book) {
             Ok(Some(News::Settled))
         } else {
@@ -559,26 +565,27 @@ fn invalid(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
-/// The result that a record stands for.
-fn result(
-    outcome: u8,
-    encoding: Encoding,
-    bytes: &[u8],
-    handles: io::Result<Vec<OwnedFd>>,
-) -> Result<Raw, TaskError> {
+/// The first `length` bytes of `record`: the buffer itself where they fill it, else a copy.
+fn keep(record: &mut Vec<u8>, length: usize) -> Vec<u8> {
+    if length < LARGE || record.capacity() / 2 > length {
+        return record[..length].to_vec();
+    }
+    let mut bytes = std::mem::take(record);
+    bytes.truncate(length);
+    bytes
+}
+
+/// What a record stands for that is no result.
+fn error_of(outcome: u8, encoding: Encoding, bytes: &[u8]) -> TaskError {
     let text = || String::from_utf8_lossy(bytes).into_owned();
     match outcome {
-        kind::RETURNED => {
-            let handles = handles.map_err(TaskError::Io)?;
-            Ok(Raw { encoding, bytes: bytes.to_vec(), handles })
-        }
         kind::PANICKED => {
             let panic: Result<Panic, _> = wire::decode(encoding, Cow::Borrowed(bytes), Vec::new());
-            Err(panic.map_or_else(TaskError::Undecodable, TaskError::Panicked))
+            panic.map_or_else(TaskError::Undecodable, TaskError::Panicked)
         }
-        kind::ARGUMENTS => Err(TaskError::Arguments(text())),
-        kind::UNENCODABLE => Err(TaskError::Unencodable(text())),
-        kind::UNKNOWN => Err(TaskError::UnknownFunction),
-        _ => Err(TaskError::Io(invalid("a record of no known kind"))),
+        kind::ARGUMENTS => TaskError::Arguments(text()),
+        kind::UNENCODABLE => TaskError::Unencodable(text()),
+        kind::UNKNOWN => TaskError::UnknownFunction,
+        _ => TaskError::Io(invalid("a record of no known kind")),
     }
 }

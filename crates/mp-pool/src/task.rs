@@ -7,7 +7,7 @@ use crate::job::{Function, Item, Job, Raw, Receipt, Sink};
 use crate::pool::Pool;
 use crate::retry::Retry;
 use crate::terms::{Place, Terms};
-use mp_core::Deadline;
+use mp_core::{Deadline, EncodeError};
 use mp_process::Task;
 use serde::{Serialize, de::DeserializeOwned};
 use std::collections::VecDeque;
@@ -139,7 +139,7 @@ impl<'a, F> TaskOptions<'a, F> {
     {
         let slot = Slot::new(Arc::clone(self.pool.shared()));
         let receipt = Receipt::new(Arc::clone(&slot) as Arc<dyn Sink>, 0);
-        if let Some((function, item)) = self.encode(&args, receipt)
+        if let Some((function, item)) = self.encode::<Args>(Item::new(args, receipt))
             && let Some(job) = self.job(function, [item].into(), Deadline::NEVER)
         {
             self.pool.shared().submit_and_assist(job, || slot.is_ready());
@@ -156,7 +156,7 @@ impl<'a, F> TaskOptions<'a, F> {
     {
         let slot = Slot::new(Arc::clone(self.pool.shared()));
         // Without a limit on time it takes what it needs.
-        let _ = self.submit(&args, Receipt::new(Arc::clone(&slot) as Arc<dyn Sink>, 0), Deadline::NEVER);
+        let _ = self.submit(args, Receipt::new(Arc::clone(&slot) as Arc<dyn Sink>, 0), Deadline::NEVER);
         AsyncResult::one(slot)
     }
 
@@ -173,7 +173,7 @@ impl<'a, F> TaskOptions<'a, F> {
     {
         let slot = Slot::new(Arc::clone(self.pool.shared()));
         let receipt = Receipt::new(Arc::clone(&slot) as Arc<dyn Sink>, 0);
-        if self.submit(&args, receipt, Deadline::after(Duration::ZERO)) {
+        if self.submit_item::<Args>(Item::of(&args, receipt), Deadline::after(Duration::ZERO)) {
             Ok(AsyncResult::one(slot))
         } else {
             Err(Full(args))
@@ -190,7 +190,8 @@ impl<'a, F> TaskOptions<'a, F> {
     {
         let shared = self.pool.shared();
         let slot = Slot::new(Arc::clone(shared));
-        let encoded = self.encode(&args, Receipt::new(Arc::clone(&slot) as Arc<dyn Sink>, 0));
+        let encoded =
+            self.encode::<Args>(Item::new(args, Receipt::new(Arc::clone(&slot) as Arc<dyn Sink>, 0)));
         if let Some((function, mut item)) = encoded {
             if let Some(rooms) = &shared.rooms {
                 item.receipt.room = Some(rooms.when_free(item.bytes.len()).await);
@@ -216,40 +217,48 @@ impl<'a, F> TaskOptions<'a, F> {
             Err(error) => error_callback(error),
         };
         let sink = ToCallback::<Raw>::new(self.pool.callbacks().runner(), call);
-        let _ = self.submit(&args, Receipt::new(Arc::new(sink), 0), Deadline::NEVER);
+        let _ = self.submit(args, Receipt::new(Arc::new(sink), 0), Deadline::NEVER);
     }
 
     /// Submits one task once there is room for it; false when there was none in time. Then the receipt is settled too.
-    pub(crate) fn submit<Args>(&self, args: &Args, receipt: Receipt, deadline: Deadline) -> bool
+    pub(crate) fn submit<Args>(&self, args: Args, receipt: Receipt, deadline: Deadline) -> bool
     where
         F: Task<Args>,
         Args: Serialize + DeserializeOwned + 'static,
         F::Output: Serialize + DeserializeOwned + 'static,
     {
-        match self.encode(args, receipt) {
+        self.submit_item::<Args>(Item::new(args, receipt), deadline)
+    }
+
+    pub(crate) fn submit_item<Args>(
+        &self,
+        item: Result<Item, (EncodeError, Receipt)>,
+        deadline: Deadline,
+    ) -> bool
+    where
+        F: Task<Args>,
+        Args: DeserializeOwned + 'static,
+        F::Output: Serialize + DeserializeOwned + 'static,
+    {
+        match self.encode::<Args>(item) {
             Some((function, item)) => self.send(function, [item].into(), deadline),
             None => true,
         }
     }
 
-    /// `None` when that cannot be done, which the receipt tells.
-    fn encode<Args>(&self, args: &Args, receipt: Receipt) -> Option<(Function, Item)>
+    /// The function and its item; `None` when that cannot be sent, which the receipt tells.
+    fn encode<Args>(&self, item: Result<Item, (EncodeError, Receipt)>) -> Option<(Function, Item)>
     where
         F: Task<Args>,
-        Args: Serialize + DeserializeOwned + 'static,
+        Args: DeserializeOwned + 'static,
         F::Output: Serialize + DeserializeOwned + 'static,
     {
-        let Some(function) = Function::of::<F, Args>(self.function) else {
-            receipt.settle(Err(TaskError::UnknownFunction));
-            return None;
-        };
-        match Item::new(args, receipt) {
-            Ok(item) => Some((function, item)),
-            Err((error, receipt)) => {
-                receipt.settle(Err(TaskError::Encode(error)));
-                None
-            }
+        match (Function::of::<F, Args>(self.function), item) {
+            (Some(function), Ok(item)) => return Some((function, item)),
+            (None, Ok(item)) => item.receipt.settle(Err(TaskError::UnknownFunction)),
+            (_, Err((error, receipt))) => receipt.settle(Err(TaskError::Encode(error))),
         }
+        None
     }
 
     /// Submits a job once there is room for it; false when there was none in time. Then its items are settled too.

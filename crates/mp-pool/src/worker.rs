@@ -10,7 +10,7 @@
 use crate::context;
 use crate::control::{now, task_number};
 use crate::error::TaskError;
-use crate::job::{Args, Job, Raw, Received, kind};
+use crate::job::{self, Args, Job, Raw, Received, kind};
 use crate::line::{Line, LineEnd};
 use crate::packs;
 pub(crate) use crate::packs::Packs;
@@ -44,11 +44,11 @@ pub(crate) fn work(line: LineEnd, initializer: Initializer, worker: usize) {
     {
         context::end_copies();
         // A pool that is gone need not know.
-        let _ = line.write_all(kind::BROKEN, why.as_bytes(), &[], true);
+        let _ = line.write_all(kind::BROKEN, [why.as_bytes(), &[]], &[], true);
         return;
     }
     context::end_copies();
-    if let Err(error) = line.write_all(kind::READY, &[], &[], true) {
+    if let Err(error) = line.write_all(kind::READY, [&[]; 2], &[], true) {
         // Said where the pool reads last words: a limit on the size of files holds for shared memory, too.
         eprintln!("mp-pool: a worker cannot write to its pool: {error:?}");
         return;
@@ -60,6 +60,16 @@ pub(crate) fn work(line: LineEnd, initializer: Initializer, worker: usize) {
         bytes.clear();
         let Ok(Ok(incoming)) = line.next(&mut bytes) else { return };
         mp_core::step!("pool.worker", 1);
+        let handles = incoming.handles.map_err(|error| error.to_string());
+        if incoming.kind == kind::LONE {
+            // Large arguments are given to the function as they came.
+            let Some(tail) = job::cut_tail(&mut bytes) else { return };
+            let Some(job) = Received::parse(&tail) else { return };
+            if run_job(&mut line, &mut known, job, handles, Some(std::mem::take(&mut bytes))).is_none() {
+                return;
+            }
+            continue;
+        }
         let Some(job) = Received::parse(&bytes) else { return };
         if incoming.kind == kind::PACK {
             if packs::run(&mut line, &memory, &mut known_packs, &job).is_none() {
@@ -67,8 +77,7 @@ pub(crate) fn work(line: LineEnd, initializer: Initializer, worker: usize) {
             }
             continue;
         }
-        let handles = incoming.handles.map_err(|error| error.to_string());
-        if run_job(&mut line, &mut known, job, handles).is_none() {
+        if run_job(&mut line, &mut known, job, handles, None).is_none() {
             return;
         }
         if bytes.capacity() > KEPT {
@@ -79,7 +88,7 @@ pub(crate) fn work(line: LineEnd, initializer: Initializer, worker: usize) {
 
 fn initialize(routine: &Routine, encoding: Encoding, bytes: &[u8]) -> Result<(), String> {
     let call = routine.resolve().map_err(|error| error.to_string())?;
-    match call_caught(call, encoding, bytes, Vec::new()) {
+    match call_caught(call, encoding, Cow::Borrowed(bytes), Vec::new()) {
         Ok(Ok(_)) | Ok(Err(CallError::Result(_))) => Ok(()),
         Ok(Err(CallError::Arguments(error))) => Err(error.to_string()),
         Err(panic) => Err(format!("the initializer {panic}")),
@@ -92,12 +101,13 @@ const KEPT: usize = 4 << 20;
 /// The last function that was run, by its encoded name.
 type Known = Option<(Vec<u8>, Option<Call>)>;
 
-/// `None` when the pool is gone.
+/// `None` when the pool is gone. `alone` are the arguments of the only item where they did not come with the job.
 fn run_job(
     line: &mut Line,
     known: &mut Known,
     mut job: Received<'_>,
     handles: Result<Vec<OwnedFd>, String>,
+    mut alone: Option<Vec<u8>>,
 ) -> Option<()> {
     if known.as_ref().is_none_or(|(name, _)| name != job.routine) {
         let routine: Option<Routine> =
@@ -123,18 +133,18 @@ fn run_job(
         mp_core::step!("pool.worker", 2);
         let mut outcome = match &lost {
             Some(why) if count > 0 => Outcome::text(kind::ARGUMENTS, why),
-            _ => run_item(call, encoding, bytes, own),
+            _ => run_item(call, encoding, alone.take().map_or(Cow::Borrowed(bytes), Cow::Owned), own),
         };
         context::end_copies();
         mp_core::step!("pool.worker", 3);
         outcome.stamp(started, now());
         let fds: Vec<_> = outcome.handles.fds().collect();
         // A result that cannot be sent must not pass for a death.
-        if let Err(error) = line.write_all(outcome.kind, &outcome.bytes, &fds, true) {
+        if let Err(error) = line.write_all(outcome.kind, outcome.parts(), &fds, true) {
             let why = format!("{error:?}");
             let mut outcome = Outcome::text(kind::UNENCODABLE, &why);
             outcome.stamp(started, now());
-            line.write_all(outcome.kind, &outcome.bytes, &[], true).ok()?;
+            line.write_all(outcome.kind, outcome.parts(), &[], true).ok()?;
             continue;
         }
         drop(fds);
@@ -144,14 +154,16 @@ fn run_job(
     Some(())
 }
 
-/// How an item ended: the record's kind, and its bytes behind the head.
+/// How an item ended: the record's kind, and its bytes. The head stands behind them, so that what is large is written from where it
+/// lies, and read to where it stays.
 pub(crate) struct Outcome {
     pub(crate) kind: u8,
-    pub(crate) bytes: Vec<u8>,
+    pub(crate) bytes: wire::Owned,
     pub(crate) handles: Handles,
+    head: [u8; HEAD],
 }
 
-/// What stands before a result's bytes: its encoding, when the item was started, for how long it ran.
+/// What stands behind a result's bytes, and before those of many: its encoding, when the item was started, for how long it ran.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Head {
     pub(crate) encoding: Encoding,
@@ -171,32 +183,46 @@ impl Head {
         let (started, ran) = (u64::from_ne_bytes(*started), u64::from_ne_bytes(*ran));
         Some((Head { encoding: Encoding(*encoding), started, ran }, rest))
     }
+
+    /// As [`parse`](Head::parse), for a head that stands behind the result.
+    pub(crate) fn parse_behind(record: &[u8]) -> Option<(Head, &[u8])> {
+        let (result, head) = record.split_last_chunk::<HEAD>()?;
+        Head::parse(head).map(|(head, _)| (head, result))
+    }
+}
+
+/// Fills in a head's times.
+pub(crate) fn stamp(head: &mut [u8; HEAD], started: u64, ended: u64) {
+    head[1..9].copy_from_slice(&started.to_ne_bytes());
+    head[9..].copy_from_slice(&ended.saturating_sub(started).to_ne_bytes());
 }
 
 impl Outcome {
-    pub(crate) fn new(kind: u8, encoding: Encoding, bytes: &[u8], handles: Handles) -> Outcome {
-        let mut out = Vec::with_capacity(HEAD + bytes.len());
-        out.push(encoding.0);
-        out.extend([0; HEAD - 1]);
-        out.extend(bytes);
-        Outcome { kind, bytes: out, handles }
+    pub(crate) fn new(kind: u8, encoding: Encoding, bytes: wire::Owned, handles: Handles) -> Outcome {
+        let mut head = [0; HEAD];
+        head[0] = encoding.0;
+        Outcome { kind, bytes, handles, head }
     }
 
-    /// Fills in the head's times.
+    /// When it was started and when it ended.
     pub(crate) fn stamp(&mut self, started: u64, ended: u64) {
-        self.bytes[1..9].copy_from_slice(&started.to_ne_bytes());
-        self.bytes[9..HEAD].copy_from_slice(&ended.saturating_sub(started).to_ne_bytes());
+        stamp(&mut self.head, started, ended);
+    }
+
+    /// The record.
+    pub(crate) fn parts(&self) -> [&[u8]; 2] {
+        [&self.bytes, &self.head]
     }
 
     pub(crate) fn text(kind: u8, text: &str) -> Outcome {
-        Outcome::new(kind, Encoding::TEXT, text.as_bytes(), Handles::default())
+        Outcome::new(kind, Encoding::TEXT, text.as_bytes().to_vec().into(), Handles::default())
     }
 }
 
-fn run_item(call: Option<Call>, encoding: Encoding, bytes: &[u8], handles: Vec<OwnedFd>) -> Outcome {
+fn run_item(call: Option<Call>, encoding: Encoding, bytes: Cow<'_, [u8]>, handles: Vec<OwnedFd>) -> Outcome {
     let Some(call) = call else { return Outcome::text(kind::UNKNOWN, "") };
     match call_caught(call, encoding, bytes, handles) {
-        Ok(Ok(Reply { encoding, bytes, handles })) => Outcome::new(kind::RETURNED, encoding, &bytes, handles),
+        Ok(Ok(Reply { encoding, bytes, handles })) => Outcome::new(kind::RETURNED, encoding, bytes, handles),
         Ok(Err(CallError::Arguments(error))) => Outcome::text(kind::ARGUMENTS, &error.to_string()),
         Ok(Err(CallError::Result(error))) => Outcome::text(kind::UNENCODABLE, &error.to_string()),
         Err(panic) => panicked(&panic),
@@ -216,17 +242,20 @@ pub(crate) fn run_here(mut job: Job) {
         let result = match (call, handles) {
             (None, _) => Err(TaskError::UnknownFunction),
             (_, Err(error)) => Err(TaskError::Io(error)),
-            (Some(call), Ok(handles)) => match call_caught(call, item.encoding, &item.bytes, handles) {
-                Ok(Ok(Reply { encoding, bytes, handles })) => {
-                    let own: io::Result<Vec<OwnedFd>> =
-                        handles.fds().map(|fd| fd.try_clone_to_owned()).collect();
-                    handles.sent();
-                    own.map(|handles| Raw { encoding, bytes, handles }).map_err(TaskError::Io)
+            (Some(call), Ok(handles)) => {
+                match call_caught(call, item.encoding, Cow::Borrowed(&item.bytes), handles) {
+                    Ok(Ok(Reply { encoding, bytes, handles })) => {
+                        let own: io::Result<Vec<OwnedFd>> =
+                            handles.fds().map(|fd| fd.try_clone_to_owned()).collect();
+                        handles.sent();
+                        own.map(|handles| Raw { encoding, bytes: bytes.into_vec(), handles })
+                            .map_err(TaskError::Io)
+                    }
+                    Ok(Err(CallError::Arguments(error))) => Err(TaskError::Arguments(error.to_string())),
+                    Ok(Err(CallError::Result(error))) => Err(TaskError::Unencodable(error.to_string())),
+                    Err(panic) => Err(TaskError::Panicked(panic)),
                 }
-                Ok(Err(CallError::Arguments(error))) => Err(TaskError::Arguments(error.to_string())),
-                Ok(Err(CallError::Result(error))) => Err(TaskError::Unencodable(error.to_string())),
-                Err(panic) => Err(TaskError::Panicked(panic)),
-            },
+            }
         };
         item.receipt.settle(result);
     }
@@ -235,11 +264,11 @@ pub(crate) fn run_here(mut job: Job) {
 fn call_caught(
     call: Call,
     encoding: Encoding,
-    bytes: &[u8],
+    bytes: Cow<'_, [u8]>,
     handles: Vec<OwnedFd>,
 ) -> Result<Result<Reply, CallError>, Panic> {
     LAST_PANIC.set(None);
-    let result = panic::catch_unwind(AssertUnwindSafe(|| call.call(encoding, Cow::Borrowed(bytes), handles)));
+    let result = panic::catch_unwind(AssertUnwindSafe(|| call.call(encoding, bytes, handles)));
     result.map_err(panic_of)
 }
 
@@ -261,7 +290,10 @@ pub(crate) fn panic_of(payload: Box<dyn Any + Send>) -> Panic {
 pub(crate) fn panicked(panic: &Panic) -> Outcome {
     let mut scratch = Vec::new();
     match wire::encode(panic, &mut scratch) {
-        Ok(message) => Outcome::new(kind::PANICKED, message.encoding, message.bytes, Handles::default()),
+        Ok(message) => {
+            let bytes = message.bytes.to_vec().into();
+            Outcome::new(kind::PANICKED, message.encoding, bytes, Handles::default())
+        }
         Err(error) => Outcome::text(kind::UNENCODABLE, &error.to_string()),
     }
 }

@@ -447,9 +447,10 @@ fn encoded<T: Serialize + 'static>(value: &T) -> Reply {
     let mut scratch = Vec::new();
     match wire::encode(value, &mut scratch) {
         Ok(message) => {
-            Reply { encoding: message.encoding, bytes: message.bytes.to_vec(), handles: message.handles }
+            let bytes = message.bytes.to_vec().into();
+            Reply { encoding: message.encoding, bytes, handles: message.handles }
         }
-        Err(_) => Reply { encoding: Encoding::TEXT, bytes: Vec::new(), handles: Handles::default() },
+        Err(_) => Reply { encoding: Encoding::TEXT, bytes: Vec::new().into(), handles: Handles::default() },
     }
 }
 
@@ -474,7 +475,7 @@ fn send_parts(socket: &OwnedFd, ending: Ending, reply: Reply) -> Result<(), Unse
             let length = bytes.len();
             Unsent::TooLong(format!("an anonymous file for the {length} bytes of the result: {error}"))
         })?;
-        (Some(Passed(file)), Vec::new())
+        (Some(Passed(file)), Vec::new().into())
     } else {
         (None, bytes)
     };

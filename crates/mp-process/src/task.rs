@@ -72,7 +72,7 @@ pub struct Reply {
     /// How the bytes are to be read.
     pub encoding: Encoding,
     /// The bytes.
-    pub bytes: Vec<u8>,
+    pub bytes: wire::Owned,
     /// The handles in it.
     pub handles: Handles,
 }
@@ -103,10 +103,22 @@ where
     // nothing to duplicate. A value of it exists: this trampoline's address comes from a caller that held one.
     let function = unsafe { NonNull::<F>::dangling().read() };
     let args = wire::decode(encoding, bytes, handles).map_err(CallError::Arguments)?;
-    Reply::of(&function.call(args)).map_err(CallError::Result)
+    Reply::from_value(function.call(args)).map_err(CallError::Result)
 }
 
 impl Reply {
+    /// The encoded `result`, whose bytes are moved and not copied where they cross as they are.
+    ///
+    /// # Errors
+    ///
+    /// As [`of`](Reply::of).
+    pub fn from_value<R: Serialize + 'static>(result: R) -> Result<Reply, EncodeError> {
+        match wire::into_own(result) {
+            Ok((encoding, bytes)) => Ok(Reply { encoding, bytes, handles: Handles::default() }),
+            Err(result) => Reply::of(&result),
+        }
+    }
+
     /// The encoded `result`.
     ///
     /// # Errors
@@ -122,7 +134,7 @@ impl Reply {
         } else {
             own_bytes(result)
         };
-        Ok(Reply { encoding, bytes, handles })
+        Ok(Reply { encoding, bytes: bytes.into(), handles })
     }
 }
 

@@ -70,7 +70,26 @@ impl Ring {
         record: Record<'_>,
         send_handles: impl FnOnce(u64) -> io::Result<()>,
     ) -> Result<(), WriteError> {
-        let length = u32::try_from(record.bytes.len()).map_err(|_| WriteError::TooLong)?;
+        self.write_parts(cache, growth, bound, record, &[], send_handles)
+    }
+
+    /// As [`write`](Ring::write), with `behind` as the end of the record's bytes: so large ones need not be copied together before.
+    ///
+    /// # Errors
+    ///
+    /// As [`write`](Ring::write).
+    pub fn write_parts(
+        &self,
+        cache: &mut WriterCache,
+        growth: Growth,
+        bound: u64,
+        record: Record<'_>,
+        behind: &[u8],
+        send_handles: impl FnOnce(u64) -> io::Result<()>,
+    ) -> Result<(), WriteError> {
+        let length =
+            record.bytes.len().checked_add(behind.len()).and_then(|length| u32::try_from(length).ok());
+        let length = length.ok_or(WriteError::TooLong)?;
         let header = HeaderWord { length, encoding: record.encoding, handles: record.handles };
         let published = self.word(PUBLISHED).load(Relaxed);
         if published.wrapping_sub(cache.taken) >= bound {
@@ -90,7 +109,7 @@ impl Ring {
             send_handles(next)?;
             sequence = Some(next);
         }
-        self.fill(region, tail, header, sequence, record.bytes).map_err(corrupt)?;
+        self.fill(region, tail, header, sequence, [record.bytes, behind]).map_err(corrupt)?;
         self.publish(published, tail.wrapping_add(total));
         Ok(())
     }
@@ -141,7 +160,7 @@ impl Ring {
         tail: u64,
         header: HeaderWord,
         sequence: Option<u64>,
-        bytes: &[u8],
+        parts: [&[u8]; 2],
     ) -> Result<(), Corrupt> {
         region.word(tail)?.store(header.pack(), Relaxed);
         let mut at = tail.wrapping_add(8);
@@ -149,7 +168,10 @@ impl Ring {
             region.word(at)?.store(sequence, Relaxed);
             at = at.wrapping_add(8);
         }
-        region.write(at, bytes);
+        for part in parts.into_iter().filter(|part| !part.is_empty()) {
+            region.write(at, part);
+            at = at.wrapping_add(part.len() as u64);
+        }
         mp_core::step!("ring.write", 2);
         Ok(())
     }
