@@ -479,7 +479,8 @@ mod tests {
         let at = bytes.as_ptr();
         let (encoding, own) = into_own((bytes,)).unwrap();
         assert_eq!((encoding, own.as_ptr(), own.len()), (Encoding::BYTES, at, 100));
-        assert_eq!(own.into_vec().as_ptr(), at);
+        let bytes = own.into_vec();
+        assert_eq!(bytes.as_ptr(), at);
         let (encoding, own) = into_own("text".to_owned()).unwrap();
         assert_eq!((encoding, &*own), (Encoding::TEXT, b"text".as_slice()));
         let numbers = vec![1.5_f64, -2.0];

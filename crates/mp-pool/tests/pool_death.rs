@@ -136,6 +136,19 @@ fn arm(number: u32) -> u32 {
     std::process::id()
 }
 
+/// Writes its pid over the first bytes.
+fn sign(mut bytes: Vec<u8>) -> Vec<u8> {
+    bytes[..4].copy_from_slice(&std::process::id().to_ne_bytes());
+    bytes
+}
+
+/// Who signed what were `length` sevens.
+fn signer(bytes: &[u8], length: usize) -> u32 {
+    let (pid, rest) = bytes.split_first_chunk().expect("four bytes");
+    assert!(bytes.len() == length && rest.iter().all(|byte| *byte == 7));
+    u32::from_ne_bytes(*pid)
+}
+
 #[test]
 fn a_kill_at_each_step_of_a_task_has_the_documented_end() {
     if !mp_test::steps_or_say(step::enabled(), "a_kill_at_each_step_of_a_task_has_the_documented_end") {
@@ -143,12 +156,14 @@ fn a_kill_at_each_step_of_a_task_has_the_documented_end() {
     }
     guarded(|| {
         let ("pool.worker", steps) = ("pool.worker", 1..=4) else { unreachable!() };
-        for number in steps {
+        // Large arguments and results go another way.
+        for (number, length) in steps.flat_map(|number| [(number, 4), (number, 300_000)]) {
             let pool = Pool::new(1).unwrap();
             let armed = pool.apply(arm, (number,)).unwrap();
             // The first task meets the step; the two behind it are there already when it does, or not: they never see a death.
-            let results: Vec<_> = (0..3).map(|_| pool.apply_async(pid, ())).collect();
-            let mut results = results.into_iter().map(|result| result.get());
+            let results: Vec<_> = (0..3).map(|_| pool.apply_async(sign, (vec![7; length],))).collect();
+            let mut results =
+                results.into_iter().map(|result| result.get().map(|bytes| signer(&bytes, length)));
             match (number, results.next().unwrap()) {
                 // Never started: it ran in the next worker.
                 (1, Ok(pid)) => assert_ne!(pid, armed),
