@@ -256,6 +256,7 @@ impl Writer {
         message: &Message<'_>,
         deadline: Deadline,
     ) -> Result<(), Refused> {
+        let mut waited = false;
         loop {
             // Looked at before the room is: what is taken or given back from here on ends the wait below. Once, so that a reader who
             // does nothing any more cannot end it again and again.
@@ -266,7 +267,7 @@ impl Writer {
             if deadline.passed() {
                 return Err(Refused::TimedOut);
             }
-            self.wait_for_space(link, [taken, space], deadline)?;
+            self.wait_for_space(link, [taken, space], deadline, &mut waited)?;
         }
     }
 
@@ -276,6 +277,7 @@ impl Writer {
         link: &Link,
         [taken, space]: [u64; 2],
         deadline: Deadline,
+        waited: &mut bool,
     ) -> Result<(), Refused> {
         let ring = &self.ring;
         ring.announce_core(ring.writer_core());
@@ -293,8 +295,12 @@ impl Writer {
             return Ok(());
         }
         let still = || ring.taken() == taken && !ring.reader_left();
-        let gone = sleep_while(ring, [ring.writer_asleep(), ring.reader_core()], link, deadline, still)
-            .map_err(Refused::Io)?;
+        let words = [ring.writer_asleep(), ring.reader_core()];
+        let gone = match std::mem::replace(waited, true) {
+            false => doze_and_sleep_while(ring, words, link, deadline, still),
+            true => sleep_while(ring, words, link, deadline, still),
+        }
+        .map_err(Refused::Io)?;
         if gone || ring.reader_left() { Err(Refused::Disconnected) } else { Ok(()) }
     }
 }
@@ -400,7 +406,7 @@ impl Reader {
                 found => Ok(found),
             };
         }
-        let mut gone = false;
+        let (mut gone, mut waited) = (false, false);
         ring.announce_core(ring.reader_core());
         // Once a wait: who then sleeps for long does not burn a spin at the end of each slice.
         self.spin.until(peer_core(ring.writer_core()), || !ring.is_empty());
@@ -411,15 +417,23 @@ impl Reader {
             if gone {
                 return Err(RecvError::Disconnected);
             }
+            if waited {
+                // Not before: memory of a large message that the next one gets is worth several copies of it.
+                ring.release_left_regions(&mut self.cache).map_err(RecvError::Io)?;
+            }
             if deadline.passed() {
                 return Ok(None);
             }
             ring.give_all_space(&mut self.cache);
-            ring.release_left_regions(&mut self.cache).map_err(RecvError::Io)?;
             wake(ring, ring.writer_asleep(), link);
             let still = || ring.is_empty() && !ring.writer_left();
-            gone = sleep_while(ring, [ring.reader_asleep(), ring.writer_core()], link, deadline, still)
-                .map_err(RecvError::Io)?;
+            let words = [ring.reader_asleep(), ring.writer_core()];
+            gone = match waited {
+                false => doze_and_sleep_while(ring, words, link, deadline, still),
+                true => sleep_while(ring, words, link, deadline, still),
+            }
+            .map_err(RecvError::Io)?;
+            waited = true;
             // Before the next look: what was sent before it left is in the ring by then.
             gone |= ring.writer_left();
         }
@@ -552,7 +566,7 @@ fn take_handles(link: &Link, head: &Head) -> Result<Vec<OwnedFd>, RecvError> {
 
 /// Dozes for a moment, then sleeps at most a slice, while there is `reason` to; true when the other end is gone. That is announced in `asleep`, to who
 /// was last seen on core `peer`.
-fn sleep_while(
+fn doze_and_sleep_while(
     ring: &Ring,
     words: [&AtomicU32; 2],
     link: &Link,
@@ -566,11 +580,11 @@ fn sleep_while(
             return Ok(false);
         }
     }
-    sleep_until_rung(ring, words, link, deadline, reason)
+    sleep_while(ring, words, link, deadline, reason)
 }
 
-/// As [`sleep_while`], where bells are heard, from the first moment.
-fn sleep_until_rung(
+/// As [`doze_and_sleep_while`] without the doze: where bells are heard, from the first moment.
+fn sleep_while(
     ring: &Ring,
     [asleep, peer]: [&AtomicU32; 2],
     link: &Link,
@@ -639,7 +653,8 @@ mod tests {
             }
             false
         };
-        let gone = sleep_while(&ring, [asleep, ring.writer_core()], &link, Deadline::NEVER, reason).unwrap();
+        let gone = doze_and_sleep_while(&ring, [asleep, ring.writer_core()], &link, Deadline::NEVER, reason)
+            .unwrap();
         assert!(!gone && ring.wake(asleep) == Found::Awake);
         drop(link);
         assert!(packet::hung_up(&right));
@@ -662,7 +677,7 @@ mod tests {
         drop(right);
         let words = [ring.reader_asleep(), ring.writer_core()];
         // Nobody wakes.
-        assert!(sleep_while(&ring, words, &link, Deadline::NEVER, || true).unwrap());
+        assert!(doze_and_sleep_while(&ring, words, &link, Deadline::NEVER, || true).unwrap());
         assert_eq!(ring.reader_asleep().load(Relaxed), 0);
     }
 
@@ -678,8 +693,7 @@ mod tests {
                 false
             };
             assert!(
-                !sleep_until_rung(&ring, [asleep, ring.writer_core()], &link, Deadline::NEVER, reason)
-                    .unwrap()
+                !sleep_while(&ring, [asleep, ring.writer_core()], &link, Deadline::NEVER, reason).unwrap()
             );
         }
         let null = std::fs::File::open("/dev/null").unwrap();

@@ -13,6 +13,9 @@ mod sync {
 #[path = "../src/ring/raw.rs"]
 mod raw;
 
+#[path = "../src/ring/spare.rs"]
+mod spare;
+
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
@@ -235,5 +238,61 @@ fn who_died_before_the_count_has_sent_nothing() {
         writers.join().unwrap();
         assert_eq!(second.or_else(|| ring.try_recv()), Some(2));
         assert_eq!(ring.try_recv(), None);
+    });
+}
+
+/// The words of a spare, and the memory that goes from hand to hand: loom fails when two may touch it at once.
+struct Memory {
+    words: [AtomicU64; 3],
+    cells: [UnsafeCell<u64>; 2],
+}
+
+impl Memory {
+    fn new() -> Arc<Memory> {
+        let word = || AtomicU64::new(0);
+        let cell = || UnsafeCell::new(0);
+        Arc::new(Memory { words: [word(), word(), word()], cells: [cell(), cell()] })
+    }
+
+    fn spare(&self) -> spare::Spare<'_> {
+        let [state, offset, size] = &self.words;
+        spare::Spare { state, offset, size }
+    }
+
+    fn touch(&self, extent: spare::Extent) {
+        assert_eq!(extent.size, extent.offset + 10, "of one region");
+        // SAFETY: loom fails the test before two threads are at it.
+        self.cells[usize::try_from(extent.offset).unwrap()].with_mut(|cell| unsafe { *cell += 1 });
+    }
+}
+
+#[test]
+fn spare_memory_has_one_owner() {
+    loom::model(|| {
+        let memory = Memory::new();
+        let there = Arc::clone(&memory);
+        let writer = thread::spawn(move || {
+            for _ in 0..2 {
+                if let Some(extent) = there.spare().take(|_| true) {
+                    there.touch(extent);
+                    there.spare().done();
+                }
+            }
+        });
+        let spare = memory.spare();
+        for region in 0..2 {
+            let extent = spare::Extent { offset: region, size: region + 10 };
+            memory.touch(extent);
+            if spare.offer(region, extent) {
+                assert!(spare.was_offered(region) && !spare.offer(region, extent));
+            } else {
+                memory.touch(extent);
+            }
+        }
+        if let Some(extent) = spare.reclaim() {
+            memory.touch(extent);
+            spare.done();
+        }
+        writer.join().unwrap();
     });
 }

@@ -7,6 +7,7 @@ mod help;
 use help::{all_steps, dies_at, memory, message};
 use mp_queue::{Queue, Receiver, Sender, take};
 use mp_test::{guarded, role, steps_or_say, until};
+use std::collections::VecDeque;
 use std::thread;
 use std::time::Duration;
 
@@ -296,6 +297,61 @@ fn a_consumer_killed_while_it_gives_memory_back_leaves_the_rest_to_the_next() {
                     assert!(queue.get_timeout(Duration::from_millis(1)).unwrap_err().is_timeout());
                     memory() < 1 << 20
                 });
+            }
+        }
+    });
+}
+
+/// Large enough for memory of its own.
+fn large(n: u8) -> Vec<u8> {
+    vec![n; 6 << 20]
+}
+
+/// The values inside come, in order, and new ones behind them; then the memory is back.
+fn goes_on(queue: &Queue<Vec<u8>>, step: &str, inside: std::ops::Range<u8>) {
+    assert_eq!(queue.len(), inside.len(), "{step}");
+    let mut expected: VecDeque<u8> = inside.collect();
+    for n in 10..20 {
+        queue.put(large(n)).unwrap();
+        expected.push_back(n);
+        assert!(queue.get().unwrap() == large(expected.pop_front().unwrap()), "{step}: before {n}");
+    }
+    expected.iter().for_each(|n| assert!(queue.get().unwrap() == large(*n), "{step}: {n}"));
+    until("the memory is back", || {
+        assert!(queue.get_timeout(Duration::from_millis(1)).unwrap_err().is_timeout());
+        memory() < 1 << 20
+    });
+}
+
+#[test]
+fn whoever_is_killed_while_large_values_take_over_memory_takes_none_along() {
+    const TEST: &str = "whoever_is_killed_while_large_values_take_over_memory_takes_none_along";
+    match role().as_deref() {
+        Some("producer") => return take::<Sender<Vec<u8>>>("end").unwrap().put(large(9)).unwrap(),
+        Some(_) => return take::<Receiver<Vec<u8>>>("end").unwrap().iter().for_each(drop),
+        None => {}
+    }
+    if !steps_or_say(mp_core::step::enabled(), TEST) {
+        return;
+    }
+    guarded(|| {
+        for step in all_steps(&[("ring.grow", 1..=3), ("ring.write", 1..=3)]) {
+            let queue = Queue::new().unwrap();
+            (0..3).for_each(|n| queue.put(large(n)).unwrap());
+            // The memory of the first is on offer while the second is read from.
+            (0..2).for_each(|n| assert!(queue.get().unwrap() == large(n)));
+            dies_at(&step, TEST, "producer", &queue.clone().into_sender());
+            goes_on(&queue, &step, 2..3);
+        }
+        // It offers the first when it goes on to the second, and with the last gives back what is on offer.
+        for (steps, most) in [(("ring.spare", 1..=2), 1), (("ring.free", 1..=2), 3)] {
+            for (step, passes) in
+                all_steps(&[steps]).iter().flat_map(|step| (0..most).map(move |n| (step, n)))
+            {
+                let queue = Queue::new().unwrap();
+                (0..3).for_each(|n| queue.put(large(n)).unwrap());
+                dies_at(&format!("{step}:+{passes}"), TEST, "consumer", &queue.clone().into_receiver());
+                goes_on(&queue, step, 3 - queue.len() as u8..3);
             }
         }
     });

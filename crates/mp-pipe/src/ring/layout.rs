@@ -13,6 +13,8 @@ pub(super) const WRITER_CORE: usize = 40;
 // Written rarely.
 pub(super) const REGIONS: usize = 128;
 pub(super) const MARKS: usize = 136;
+pub(super) const END: usize = 144;
+pub(super) const SPARE: [usize; 3] = [152, 160, 168];
 
 // Written by the reader on each message.
 pub(super) const TAKEN: usize = 256;
@@ -104,6 +106,8 @@ pub enum Growth {
 pub(super) const SMALL_REGION: u64 = 64 << 10;
 /// A ring that has grown no further than this stays so: going back and growing again each time it fills up would cost more than the memory.
 pub(super) const KEPT_REGION: u64 = 256 << 10;
+/// The largest region whose memory is kept for the next message while there is one.
+pub(super) const SPARE_MOST: u64 = (64 << 20) + mp_shm::WINDOW;
 /// The largest region that is used as a ring.
 pub(super) const LARGE_REGION: u64 = 16 << 20;
 /// A message larger than this part of the largest ring gets a region of its own.

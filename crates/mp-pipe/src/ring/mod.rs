@@ -5,6 +5,7 @@ mod layout;
 mod raw;
 mod reader;
 mod region;
+mod spare;
 mod sync;
 mod writer;
 
@@ -18,6 +19,7 @@ pub const PLAIN_MOST: usize = (SMALL_REGION / PART) as usize - 16;
 use layout::*;
 use mp_core::Encoding;
 use mp_shm::{Growable, View};
+use spare::Spare;
 use std::fmt;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU32, AtomicU64};
@@ -121,6 +123,12 @@ impl Ring {
     #[inline(always)]
     fn heads(&self) -> [&AtomicU64; 2] {
         [self.word(HEAD[0]), self.word(HEAD[1])]
+    }
+
+    /// The memory that is kept for the next large message.
+    fn spare(&self) -> Spare<'_> {
+        let [state, offset, size] = SPARE.map(|at| self.word(at));
+        Spare { state, offset, size }
     }
 
     /// How many messages were ever published.

@@ -2,7 +2,8 @@
 
 use super::layout::*;
 use super::raw;
-use super::region::{Region, corrupt};
+use super::region::{Regions, corrupt};
+use super::spare::Extent;
 use super::{Corrupt, HeaderWord, Ring};
 use mp_core::Encoding;
 use mp_core::park::Gather;
@@ -30,21 +31,19 @@ pub struct Head {
 /// What this process remembers of the reading side; a fresh one is always right, only slower.
 #[derive(Debug, Default)]
 pub struct ReaderCache {
-    region: Option<Region>,
+    regions: Regions,
     /// How many messages were published when last looked.
     published: u64,
     gather: Gather,
     /// The last `space` this process stored.
     space: u64,
-    /// The dedicated region whose used bytes were given back.
-    released: Option<u64>,
 }
 
 impl ReaderCache {
     /// How large the region is that is read from.
     #[must_use]
     pub fn region_size(&self) -> u64 {
-        self.region.as_ref().map_or(0, |region| region.size)
+        self.regions.current.as_ref().map_or(0, |region| region.size)
     }
 
     /// `published` messages were seen to be there, with Acquire, by this process.
@@ -72,7 +71,7 @@ impl Ring {
             }
             cache.published = cache.gather.more(published, known, || self.word(PUBLISHED).load(Acquire));
         }
-        let region = cache.region.as_ref()?;
+        let region = cache.regions.current.as_ref()?;
         let current = region.index == self.word(REGION).load(Relaxed);
         if !current || region.index.wrapping_add(1) != self.regions() {
             return None;
@@ -107,7 +106,7 @@ impl Ring {
         }
         let position = self.head_of(taken).load(Relaxed);
         self.region_of(cache, position)?;
-        let region = cache.region.as_ref().ok_or_else(|| corrupt(Corrupt("no region")))?;
+        let region = cache.regions.current.as_ref().ok_or_else(|| corrupt(Corrupt("no region")))?;
         let header = HeaderWord::unpack(region.word(position).map_err(corrupt)?.load(Relaxed));
         let (sequence, bytes_at) = if header.handles > 0 {
             (region.word(position.wrapping_add(8)).map_err(corrupt)?.load(Relaxed), 16)
@@ -137,7 +136,7 @@ impl Ring {
     /// `InvalidData` when the shared memory is corrupt, `OutOfMemory` when `out` cannot be made so long.
     #[inline(always)]
     pub fn copy_to(&self, cache: &ReaderCache, head: &Head, out: &mut Vec<u8>) -> io::Result<()> {
-        let region = cache.region.as_ref().ok_or_else(|| corrupt(Corrupt("no region")))?;
+        let region = cache.regions.current.as_ref().ok_or_else(|| corrupt(Corrupt("no region")))?;
         // How long it is somebody else decides: no reason for this process to end.
         out.try_reserve(head.length).map_err(|_| io::ErrorKind::OutOfMemory)?;
         region.append_to(head.bytes_at, head.length, out).map_err(corrupt)
@@ -150,7 +149,7 @@ impl Ring {
     /// `InvalidData` when the shared memory is corrupt.
     #[inline(always)]
     pub fn copy_into(&self, cache: &ReaderCache, head: &Head, out: &mut [u8]) -> io::Result<()> {
-        let region = cache.region.as_ref().ok_or_else(|| corrupt(Corrupt("no region")))?;
+        let region = cache.regions.current.as_ref().ok_or_else(|| corrupt(Corrupt("no region")))?;
         region.copy_out(head.bytes_at, out).map_err(corrupt)
     }
 
@@ -166,7 +165,7 @@ impl Ring {
         mp_core::step!("ring.read", 3);
         // The space is given back in larger pieces: a writer that reads a line which changes with each message is
         // several times slower.
-        let piece = cache.region.as_ref().map_or(0, |region| region.size / 8);
+        let piece = cache.regions.current.as_ref().map_or(0, |region| region.size / 8);
         if behind.wrapping_sub(cache.space) >= piece {
             self.give_space(cache, behind);
         }
@@ -201,26 +200,34 @@ impl Ring {
         }
         let position = self.head_of(taken).load(Relaxed);
         self.region_of(cache, position)?;
-        self.release_used_bytes(cache, position);
+        cache.regions.trim();
+        // In the order of the regions: what is returned below would pass for these.
+        self.free_left_regions();
+        self.give_spare_back();
+        self.give_used_bytes_back(cache, position);
         Ok(())
     }
 
     /// Gives back what of a dedicated region was read, although the writer may still write behind it: a large message's
     /// memory does not wait for the next one.
-    fn release_used_bytes(&self, cache: &mut ReaderCache, position: u64) {
-        let Some(region) = cache.region.as_ref().filter(|region| !region.is_ring()) else { return };
+    fn give_used_bytes_back(&self, cache: &ReaderCache, position: u64) {
+        let Some(region) = cache.regions.current.as_ref().filter(|region| !region.is_ring()) else { return };
         let used = position.wrapping_sub(region.start).min(region.size) / WINDOW * WINDOW;
-        let offset = self.entry(region.index).offset;
-        if used > 0 && offset >= self.base && cache.released != Some(region.index) {
-            // Failing to give memory back costs memory, nothing else.
-            let _ = self.memory().give_back(offset, used);
-            cache.released = Some(region.index);
+        let extent = Extent { offset: self.entry(region.index).offset, size: used };
+        // From here on it is not offered.
+        if used > 0 && self.spare().begin_return(region.index, extent) {
+            mp_core::step!("ring.spare", 2);
+            self.give_extent_back(extent);
+            self.spare().done();
         }
     }
 
-    /// How many bytes of the region that is read from are free, as the reader sees it.
+    /// How many bytes of the region that is read from are free, as the reader sees it. All of one that is used once: the next message has its own.
     #[must_use]
     pub fn free_bytes(&self, cache: &ReaderCache) -> u64 {
+        if cache.regions.current.as_ref().is_some_and(|region| !region.is_ring()) {
+            return cache.region_size();
+        }
         let head = self.head_of(self.word(TAKEN).load(Relaxed)).load(Relaxed);
         let tail = self.tail_of(self.word(PUBLISHED).load(Acquire)).load(Relaxed);
         cache.region_size().saturating_sub(tail.wrapping_sub(head))
@@ -230,7 +237,7 @@ impl Ring {
     fn region_of(&self, cache: &mut ReaderCache, position: u64) -> io::Result<()> {
         let regions = self.regions();
         let current = self.word(REGION).load(Relaxed);
-        let known = cache.region.as_ref().is_some_and(|region| region.index == current);
+        let known = cache.regions.current.as_ref().is_some_and(|region| region.index == current);
         if known && current.wrapping_add(1) == regions {
             return Ok(());
         }
@@ -255,8 +262,8 @@ impl Ring {
         if index != current {
             self.leave_region(index);
         }
-        if cache.region.as_ref().is_none_or(|region| region.index != index) {
-            cache.region = Some(self.map_region(index)?);
+        if cache.regions.current.as_ref().is_none_or(|region| region.index != index) {
+            self.go_to_region(&mut cache.regions, index)?;
         }
         Ok(())
     }

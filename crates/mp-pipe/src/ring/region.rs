@@ -1,6 +1,7 @@
 //! Regions: the stretches of the file in which records lie.
 
 use super::layout::*;
+use super::spare::Extent;
 use super::{Corrupt, Ring};
 use mp_shm::{Mapping, WINDOW};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -14,8 +15,20 @@ pub(super) struct Region {
     pub(super) size: u64,
     /// `position - start` is cut by this: a ring's size less one, or nothing for a region that is used once.
     mask: u64,
+    /// Where it lies in the file.
+    offset: u64,
     map: Mapping,
 }
+
+/// The regions that a side has mapped: the one it is at, and large ones before it, whose memory comes again.
+#[derive(Debug, Default)]
+pub(super) struct Regions {
+    pub(super) current: Option<Region>,
+    before: Vec<Region>,
+}
+
+/// Large messages go around in the memory of three at most: one read from, one written to, one on offer or about to be.
+const BEFORE: usize = 2;
 
 /// What the table says of a region.
 #[derive(Clone, Copy, Debug)]
@@ -138,6 +151,13 @@ impl Region {
     }
 }
 
+impl Regions {
+    /// Forgets those before.
+    pub(super) fn trim(&mut self) {
+        self.before.clear();
+    }
+}
+
 impl Ring {
     #[expect(clippy::cast_possible_truncation, reason = "less than the number of entries")]
     fn entry_at(&self, index: u64) -> usize {
@@ -156,6 +176,24 @@ impl Ring {
         self.word(REGIONS).load(Acquire)
     }
 
+    /// Makes region `index` the current one of `regions`.
+    pub(super) fn go_to_region(&self, regions: &mut Regions, index: u64) -> Result<(), std::io::Error> {
+        let entry = self.entry(index);
+        let same = |before: &Region| (before.offset, before.size) == (entry.offset, entry.size);
+        let again = regions.before.iter().position(same);
+        let again = again.map(|at| Region { index, start: entry.start, ..regions.before.remove(at) });
+        let region = match again {
+            Some(region) => region,
+            None => self.map_region(index)?,
+        };
+        let large = |region: &Region| !region.is_ring() && region.size <= SPARE_MOST;
+        if let Some(left) = regions.current.replace(region).filter(large) {
+            regions.before.truncate(BEFORE - 1);
+            regions.before.insert(0, left);
+        }
+        Ok(())
+    }
+
     pub(super) fn map_region(&self, index: u64) -> Result<Region, std::io::Error> {
         let entry = self.entry(index);
         let size = usize::try_from(entry.size).map_err(|_| std::io::ErrorKind::OutOfMemory)?;
@@ -165,7 +203,44 @@ impl Ring {
         }
         let map = self.memory().window(entry.offset, size)?;
         let mask = if entry.size.is_power_of_two() { entry.size - 1 } else { u64::MAX };
-        Ok(Region { index, start: entry.start, size: entry.size, mask, map })
+        Ok(Region { index, start: entry.start, size: entry.size, mask, offset: entry.offset, map })
+    }
+
+    /// Behind all memory that any region has had. The word lags behind the table by one region at most.
+    fn end(&self) -> u64 {
+        let last = self.regions().checked_sub(1).map(|last| self.entry(last));
+        let known = self.word(END).load(Relaxed).max(self.base);
+        last.map_or(known, |last| known.max(last.offset.saturating_add(last.size)))
+    }
+
+    /// Memory for a region of `size` bytes: what the reader has left, if that fits, else new.
+    fn memory_for(&self, size: u64) -> std::io::Result<Extent> {
+        self.word(END).store(self.end(), Relaxed);
+        if let Some(left) = self.spare().left() {
+            let used =
+                self.regions().checked_sub(1).is_some_and(|last| self.entry(last).offset == left.offset);
+            if !used {
+                self.give_extent_back(left);
+            }
+            self.spare().done();
+        }
+        // Only a region that is used once may be larger than it was asked for.
+        let fits = |there: u64| {
+            !there.is_power_of_two() && !size.is_power_of_two() && (size..=size * 2).contains(&there)
+        };
+        if let Some(extent) = self.spare().take(fits) {
+            return Ok(extent);
+        }
+        let extent = Extent { offset: self.end(), size };
+        self.memory().allocate(extent.offset, size)?;
+        Ok(extent)
+    }
+
+    /// Failing to give memory back costs memory, nothing else.
+    pub(super) fn give_extent_back(&self, extent: Extent) {
+        if extent.offset >= self.base && extent.offset.saturating_add(extent.size) <= self.base + SHARE {
+            let _ = self.memory().give_back(extent.offset, extent.size);
+        }
     }
 
     /// Appends a region of `size` bytes that starts at position `start`. `None` when the table is full.
@@ -177,11 +252,7 @@ impl Ring {
         if index.wrapping_sub(self.word(FREED).load(Acquire)) >= self.entries() {
             return Ok(None);
         }
-        let offset = match index.checked_sub(1).map(|last| self.entry(last)) {
-            None => self.base,
-            Some(last) => last.offset.saturating_add(last.size),
-        };
-        self.memory().allocate(offset, size)?;
+        let Extent { offset, size } = self.memory_for(size)?;
         mp_core::step!("ring.grow", 1);
         let at = self.entry_at(index);
         self.table_word(at).store(offset, Relaxed);
@@ -190,16 +261,16 @@ impl Ring {
         mp_core::step!("ring.grow", 2);
         self.word(REGIONS).store(index.wrapping_add(1), Release);
         mp_core::step!("ring.grow", 3);
+        if self.spare().left().is_some() {
+            self.spare().done();
+        }
         Ok(Some(index))
     }
 
     /// After a writer died: gives back what it may have allocated for a region that the table does not name. Does nothing
     /// when there is nothing.
     pub fn mend_writer(&self) {
-        let end = match self.regions().checked_sub(1).map(|last| self.entry(last)) {
-            None => self.base,
-            Some(last) => last.offset.saturating_add(last.size),
-        };
+        let end = self.end();
         let limit = self.base.saturating_add(SHARE);
         if (self.base..limit).contains(&end) {
             // Failing to give memory back costs memory, nothing else.
@@ -214,6 +285,30 @@ impl Ring {
         self.free_left_regions();
     }
 
+    /// The memory of a region that was left: kept for the next large message, of which there is one now, or given back.
+    fn offer_or_give_back(&self, region: u64) {
+        if self.spare().was_offered(region) {
+            return;
+        }
+        let Entry { offset, size, .. } = self.entry(region);
+        let extent = Extent { offset, size };
+        let large = !size.is_power_of_two() && size <= SPARE_MOST;
+        if large && self.spare().offer(region, extent) {
+            mp_core::step!("ring.spare", 1);
+            return;
+        }
+        self.give_extent_back(extent);
+    }
+
+    /// Gives back what was offered and nobody took.
+    pub(super) fn give_spare_back(&self) {
+        if let Some(extent) = self.spare().reclaim() {
+            mp_core::step!("ring.spare", 2);
+            self.give_extent_back(extent);
+            self.spare().done();
+        }
+    }
+
     /// Gives back what lies between `freed` and the region read from: after a move, and after a death in the middle of one.
     pub(super) fn free_left_regions(&self) {
         let (mut freed, region) = (self.word(FREED).load(Relaxed), self.word(REGION).load(Relaxed));
@@ -223,11 +318,7 @@ impl Ring {
             if freed >= region {
                 return;
             }
-            let entry = self.entry(freed);
-            if entry.offset >= self.base {
-                // Failing to give memory back costs memory, nothing else.
-                let _ = self.memory().give_back(entry.offset, entry.size);
-            }
+            self.offer_or_give_back(freed);
             mp_core::step!("ring.free", 2);
             freed += 1;
             self.word(FREED).store(freed, Release);

@@ -135,6 +135,34 @@ fn one_thread_writes_while_another_reads() {
     });
 }
 
+/// Large enough for a region of its own.
+const LARGE: usize = 6 << 20;
+
+#[test]
+fn large_messages_take_turns_in_the_memory_of_three() {
+    let (ring, mut writer, mut reader) = (ring(), WriterCache::default(), ReaderCache::default());
+    let mib = || rustix::fs::fstat(ring.memory()).unwrap().st_blocks / 2048;
+    let mut send = |n: u8| write(&ring, &mut writer, Growth::WhenEmpty, &vec![n; LARGE]);
+    send(0).unwrap();
+    for n in 1..20 {
+        send(n).unwrap();
+        assert!(matches!(send(n), Err(WriteError::Full)), "a third one has to wait");
+        assert!(read(&ring, &mut reader) == Some(vec![n - 1; LARGE]));
+        assert!(mib() <= 19, "{}", mib());
+    }
+    assert_eq!(ring.regions(), 20 + 1);
+    let offsets: std::collections::BTreeSet<u64> = (1..=20).map(|index| ring.entry(index).offset).collect();
+    assert_eq!(offsets.len(), 3, "the first was not left when the third was sent");
+    // Nobody sends any more.
+    assert!(read(&ring, &mut reader) == Some(vec![19; LARGE]));
+    ring.release_left_regions(&mut reader).unwrap();
+    assert_eq!(mib(), 0);
+    // What was returned while it was read from is not offered.
+    assert!(write(&ring, &mut writer, Growth::WhenEmpty, &vec![7; LARGE]).is_ok());
+    assert!(read(&ring, &mut reader) == Some(vec![7; LARGE]));
+    assert!(!ring.spare().was_offered(20) && mib() == 6);
+}
+
 #[test]
 fn memory_goes_back_after_a_burst() {
     let (ring, mut writer, mut reader) = (ring(), WriterCache::default(), ReaderCache::default());

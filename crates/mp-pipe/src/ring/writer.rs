@@ -2,7 +2,7 @@
 
 use super::layout::*;
 use super::raw;
-use super::region::{Region, corrupt};
+use super::region::{Region, Regions, corrupt};
 use super::{Corrupt, HeaderWord, Ring};
 use mp_core::Encoding;
 use mp_shm::WINDOW;
@@ -40,7 +40,7 @@ impl From<io::Error> for WriteError {
 /// What this process remembers of the writing side; a fresh one is always right, only slower.
 #[derive(Debug, Default)]
 pub struct WriterCache {
-    region: Option<Region>,
+    regions: Regions,
     /// Everything before this position was taken when last looked.
     space: u64,
     /// How many messages were taken when last looked.
@@ -118,7 +118,7 @@ impl Ring {
     /// nothing has changed, when any of that is not so: [`write`](Ring::write) then does it.
     #[inline(always)]
     pub fn write_plain(&self, cache: &mut WriterCache, bound: u64, encoding: Encoding, bytes: &[u8]) -> bool {
-        let Some(region) = &cache.region else { return false };
+        let Some(region) = &cache.regions.current else { return false };
         if bytes.len() > super::PLAIN_MOST {
             return false;
         }
@@ -195,7 +195,7 @@ impl Ring {
         total: u64,
     ) -> Result<&'c Region, WriteError> {
         self.current_region(cache, tail)?;
-        let size = cache.region.as_ref().map_or(0, |region| region.size);
+        let size = cache.regions.current.as_ref().map_or(0, |region| region.size);
         let wanted = wanted_size(total);
         if wanted > size {
             // Large for this region: a larger one, at once or when what is inside has gone.
@@ -206,9 +206,9 @@ impl Ring {
         } else if size > KEPT_REGION && wanted < size && self.calmed_down(cache, published) {
             self.move_on(cache, wanted, tail)?;
         } else if !self.has_room(cache, tail, total) {
-            if !cache.region.as_ref().is_some_and(Region::is_ring) {
-                // A dedicated region is used up by its one message.
-                if growth == Growth::WhenEmpty && published != self.taken() {
+            if !cache.regions.current.as_ref().is_some_and(Region::is_ring) {
+                // A dedicated region is used up by its one message. While that is read out the next one may be written.
+                if growth == Growth::WhenEmpty && published.wrapping_sub(self.taken()) > 1 {
                     return Err(WriteError::Full);
                 }
                 self.move_on(cache, wanted.max(SMALL_REGION), tail)?;
@@ -218,13 +218,13 @@ impl Ring {
                 self.move_on(cache, (size * 2).min(LARGE_REGION).max(wanted), tail)?;
             }
         }
-        cache.region.as_ref().ok_or(WriteError::Full)
+        cache.regions.current.as_ref().ok_or(WriteError::Full)
     }
 
     /// Whether `total` bytes fit behind `tail`, looking closer the less is known to be free.
     #[inline]
     fn has_room(&self, cache: &mut WriterCache, tail: u64, total: u64) -> bool {
-        let Some(region) = &cache.region else { return false };
+        let Some(region) = &cache.regions.current else { return false };
         if region.room(tail, cache.space) >= total {
             return true;
         }
@@ -254,8 +254,8 @@ impl Ring {
         let Some(last) = regions.checked_sub(1) else {
             return self.move_on(cache, SMALL_REGION, tail);
         };
-        if cache.region.as_ref().is_none_or(|region| region.index != last) {
-            cache.region = Some(self.map_region(last)?);
+        if cache.regions.current.as_ref().is_none_or(|region| region.index != last) {
+            self.go_to_region(&mut cache.regions, last)?;
             cache.space = self.really_taken();
         }
         Ok(())
@@ -264,7 +264,7 @@ impl Ring {
     fn move_on(&self, cache: &mut WriterCache, size: u64, tail: u64) -> Result<(), WriteError> {
         match self.add_region(size, tail)? {
             Some(index) => {
-                cache.region = Some(self.map_region(index)?);
+                self.go_to_region(&mut cache.regions, index)?;
                 cache.calm = 0;
                 Ok(())
             }
