@@ -24,7 +24,8 @@
 
 use crate::error::Refusal;
 use crate::raw::{Acquired, RobustMutex};
-use crate::sys::robust::{Anchored, is_this_thread, this_thread};
+use crate::sys::pthread::{is_this_thread, this_thread};
+use crate::sys::robust::Anchored;
 use mp_core::Deadline;
 use mp_shm::{Format, HEADER, Mapping, Segment, SharedMemory};
 use serde::Deserializer;

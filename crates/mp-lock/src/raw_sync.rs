@@ -36,7 +36,7 @@
 use crate::LockError;
 use crate::error::Refusal;
 use crate::raw::{Acquired, RawLockError};
-use crate::sys::robust;
+use crate::sys::pthread;
 use libc::pthread_mutex_t;
 use mp_core::deadline::SLICE;
 use mp_core::{Deadline, park};
@@ -126,7 +126,7 @@ impl RobustMutex {
         // SAFETY: as above.
         unsafe { &(*place).died }.store(0, Ordering::Relaxed);
         // SAFETY: as above.
-        robust::init(unsafe { &raw mut (*place).mutex }, libc::PTHREAD_MUTEX_RECURSIVE)?;
+        pthread::init(unsafe { &raw mut (*place).mutex }, libc::PTHREAD_MUTEX_RECURSIVE)?;
         // SAFETY: as above.
         unsafe { &(*place).mark }.store(LOCK_MARK, Ordering::Release);
         // SAFETY: initialised above.
@@ -186,14 +186,14 @@ impl RobustMutex {
     fn lock_until(&self, deadline: Deadline) -> Result<LockGuard<'_>, LockError> {
         // The mutex is recursive, for the sake of raw_sync's guard below; a thread's second lock is an error all the same.
         // SAFETY: initialised, see `died`.
-        if unsafe { robust::owner(self.mutex()) }.is_some_and(robust::is_this_thread) {
+        if unsafe { pthread::owner(self.mutex()) }.is_some_and(pthread::is_this_thread) {
             return Err(LockError::AlreadyHeld);
         }
         // SAFETY: as above.
-        let mut acquired = unsafe { robust::try_lock(self.mutex()) };
+        let mut acquired = unsafe { pthread::try_lock(self.mutex()) };
         if acquired == Err(RawLockError::TimedOut) {
             // SAFETY: as above.
-            acquired = unsafe { robust::lock_in_slices(self.mutex(), deadline, |_| false) };
+            acquired = unsafe { pthread::lock_in_slices(self.mutex(), deadline, |_| false) };
         }
         match acquired {
             Ok(Acquired::Clean) => {}
@@ -203,7 +203,7 @@ impl RobustMutex {
         mp_core::step!("raw_sync.lock", 3);
         let guard = self.inner.lock();
         // SAFETY: as above; held twice now, once for the guard.
-        unsafe { robust::unlock(self.mutex()) };
+        unsafe { pthread::unlock(self.mutex()) };
         let guard = guard.map_err(|_| LockError::Os(libc::EAGAIN))?;
         // A guard lets safe code replace the pointer to the data; the next holder starts with the right one again.
         // SAFETY: only the holder, which we are, touches it.
@@ -217,7 +217,7 @@ impl RobustMutex {
         self.died().store(1, Ordering::Release);
         mp_core::step!("raw_sync.lock", 2);
         // SAFETY: as in `lock_until`.
-        unsafe { robust::mark_consistent(self.mutex()) };
+        unsafe { pthread::mark_consistent(self.mutex()) };
     }
 }
 
@@ -268,7 +268,7 @@ impl LockImpl for RobustMutex {
 
     fn release(&self) -> Boxed<()> {
         // SAFETY: initialised, see `died`; a thread that does not hold it is refused.
-        match unsafe { robust::unlock(self.mutex()) } {
+        match unsafe { pthread::unlock(self.mutex()) } {
             true => Ok(()),
             false => Err(Box::new(LockError::Os(libc::EPERM))),
         }

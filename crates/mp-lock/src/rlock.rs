@@ -2,7 +2,7 @@
 
 use crate::error::{AcquireError, AcquireTimeoutError, LockError, Refusal, TryAcquireError};
 use crate::orphan::{self, News, Orphanable, Place, Suspend};
-use crate::sys::robust::is_this_thread;
+use crate::sys::pthread::is_this_thread;
 use mp_core::{Deadline, Identity};
 use mp_shm::{Format, SharedMemory};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};

@@ -23,7 +23,7 @@ use crate::raw::gate::Gate;
 use crate::raw::shares::{Full, Shares};
 use crate::raw::sync::Watch;
 use crate::raw::{Acquired, RawLockError};
-use crate::sys::robust::this_thread;
+use crate::sys::pthread::this_thread;
 use bytemuck::Pod;
 use mp_core::{Deadline, Identity};
 use mp_shm::{Format, Mapping, SharedMemory};

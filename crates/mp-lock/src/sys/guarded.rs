@@ -29,7 +29,8 @@
 
 #![expect(unsafe_code, reason = "memory of the process that a mutex outside of it guards")]
 
-use super::robust::{Acquired, Place, RawLockError, RobustMutex, this_thread, thread_exists};
+use super::pthread::{this_thread, thread_exists};
+use super::robust::{Acquired, Place, RawLockError, RobustMutex};
 use mp_core::Deadline;
 use mp_shm::Growable;
 use std::cell::UnsafeCell;

@@ -327,7 +327,7 @@ fn find() -> Option<&'static Thread> {
 fn keeps_books_as_expected(thread: &Thread) -> bool {
     let mut place = Box::new(std::mem::MaybeUninit::<libc::pthread_mutex_t>::zeroed());
     let mutex = place.as_mut_ptr();
-    if super::robust::init(mutex, libc::PTHREAD_MUTEX_ERRORCHECK).is_err() {
+    if super::pthread::init(mutex, libc::PTHREAD_MUTEX_ERRORCHECK).is_err() {
         return false;
     }
     // SAFETY: initialised above; atomics, valid for any bytes.
@@ -367,7 +367,7 @@ mod tests {
     /// Of this process, and never freed.
     fn mutex() -> *mut libc::pthread_mutex_t {
         let place: *mut libc::pthread_mutex_t = Box::leak(Box::new(libc::PTHREAD_MUTEX_INITIALIZER));
-        super::super::robust::init(place, libc::PTHREAD_MUTEX_ERRORCHECK).expect("a mutex");
+        super::super::pthread::init(place, libc::PTHREAD_MUTEX_ERRORCHECK).expect("a mutex");
         place
     }
 

@@ -2,4 +2,5 @@
 
 pub(crate) mod guarded;
 mod held;
+pub(crate) mod pthread;
 pub(crate) mod robust;
