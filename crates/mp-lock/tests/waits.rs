@@ -130,9 +130,11 @@ fn all() -> Vec<Wait> {
     ]
 }
 
+/// How many signals were caught.
+static CAUGHT: AtomicU32 = AtomicU32::new(0);
+
 /// Runs `act` in a thread that a signal interrupts all the time.
 fn bombarded<R: Send>(act: impl FnOnce() -> R + Send) -> R {
-    static CAUGHT: AtomicU32 = AtomicU32::new(0);
     extern "C" fn catch(_: libc::c_int) {
         CAUGHT.fetch_add(1, SeqCst);
     }
@@ -183,7 +185,11 @@ fn a_signal_interrupts_no_wait() {
             scope.spawn(move || {
                 once.call_once(|| {
                     begun.send(()).unwrap();
-                    thread::sleep(Duration::from_millis(50));
+                    // Not for a time: the other may come to its wait only when that is over.
+                    let before = CAUGHT.load(SeqCst);
+                    while CAUGHT.load(SeqCst) < before + 20 {
+                        thread::sleep(Duration::from_millis(1));
+                    }
                 })
                 .unwrap();
             });
