@@ -1,8 +1,8 @@
 //! Anonymous memory that grows, for queues without a bound.
 //!
 //! One memfd, sealed against shrinking only: it grows by allocation at its end, each process maps the windows it
-//! needs, and what is no longer used is given back page by page while the offsets stay. Offsets are never reused, so
-//! an old window can never show new data.
+//! needs, and what is no longer used is given back page by page while the offsets stay. A window shows its offsets for ever: who
+//! puts something new at old ones is to know who still looks there.
 
 use crate::mapping::Mapping;
 use crate::segment::{self, Format, HEADER, invalid};

@@ -222,11 +222,12 @@ impl Ring {
         }
     }
 
-    /// How many bytes of the region that is read from are free, as the reader sees it. All of one that is used once: the next message has its own.
+    /// How many bytes of the region that is read from are free, as the reader sees it. All or nothing of one that is used once: another region
+    /// may follow when one message is left.
     #[must_use]
     pub fn free_bytes(&self, cache: &ReaderCache) -> u64 {
         if cache.regions.current.as_ref().is_some_and(|region| !region.is_ring()) {
-            return cache.region_size();
+            return if self.len() > 1 { 0 } else { cache.region_size() };
         }
         let head = self.head_of(self.word(TAKEN).load(Relaxed)).load(Relaxed);
         let tail = self.tail_of(self.word(PUBLISHED).load(Acquire)).load(Relaxed);

@@ -216,14 +216,7 @@ impl Ring {
     /// Memory for a region of `size` bytes: what the reader has left, if that fits, else new.
     fn memory_for(&self, size: u64) -> std::io::Result<Extent> {
         self.word(END).store(self.end(), Relaxed);
-        if let Some(left) = self.spare().left() {
-            let used =
-                self.regions().checked_sub(1).is_some_and(|last| self.entry(last).offset == left.offset);
-            if !used {
-                self.give_extent_back(left);
-            }
-            self.spare().done();
-        }
+        self.settle_left_spare();
         // Only a region that is used once may be larger than it was asked for.
         let fits = |there: u64| {
             !there.is_power_of_two() && !size.is_power_of_two() && (size..=size * 2).contains(&there)
@@ -234,6 +227,16 @@ impl Ring {
         let extent = Extent { offset: self.end(), size };
         self.memory().allocate(extent.offset, size)?;
         Ok(extent)
+    }
+
+    /// A spare that a dead writer took: the table names it, or it goes back.
+    fn settle_left_spare(&self) {
+        let Some(left) = self.spare().left() else { return };
+        let used = self.regions().checked_sub(1).is_some_and(|last| self.entry(last).offset == left.offset);
+        if !used {
+            self.give_extent_back(left);
+        }
+        self.spare().done();
     }
 
     /// Failing to give memory back costs memory, nothing else.
@@ -267,9 +270,10 @@ impl Ring {
         Ok(Some(index))
     }
 
-    /// After a writer died: gives back what it may have allocated for a region that the table does not name. Does nothing
-    /// when there is nothing.
+    /// After a writer died: gives back what it may have allocated, or taken over, for a region that the table does not name. Does
+    /// nothing when there is nothing.
     pub fn mend_writer(&self) {
+        self.settle_left_spare();
         let end = self.end();
         let limit = self.base.saturating_add(SHARE);
         if (self.base..limit).contains(&end) {
@@ -278,26 +282,20 @@ impl Ring {
         }
     }
 
-    /// The reader goes on to region `next`; everything before it is given back.
+    /// The reader goes on to region `next`; the memory of those before it is kept for the next large message, of which there is one now, or
+    /// given back.
     pub(super) fn leave_region(&self, next: u64) {
+        self.free_left_regions();
         self.word(REGION).store(next, Relaxed);
         mp_core::step!("ring.free", 1);
-        self.free_left_regions();
-    }
-
-    /// The memory of a region that was left: kept for the next large message, of which there is one now, or given back.
-    fn offer_or_give_back(&self, region: u64) {
-        if self.spare().was_offered(region) {
-            return;
-        }
-        let Entry { offset, size, .. } = self.entry(region);
-        let extent = Extent { offset, size };
-        let large = !size.is_power_of_two() && size <= SPARE_MOST;
-        if large && self.spare().offer(region, extent) {
-            mp_core::step!("ring.spare", 1);
-            return;
-        }
-        self.give_extent_back(extent);
+        self.free_regions(|region, extent| {
+            let large = !extent.size.is_power_of_two() && extent.size <= SPARE_MOST;
+            let offered = large && self.spare().offer(region, extent);
+            if offered {
+                mp_core::step!("ring.spare", 1);
+            }
+            offered
+        });
     }
 
     /// Gives back what was offered and nobody took.
@@ -309,8 +307,14 @@ impl Ring {
         }
     }
 
-    /// Gives back what lies between `freed` and the region read from: after a move, and after a death in the middle of one.
+    /// After a death in the middle of [`leave_region`](Ring::leave_region): gives back what lies between `freed` and the region read from. None of
+    /// that is offered, since the dead may have given it back already; what they offered is left alone.
     pub(super) fn free_left_regions(&self) {
+        self.free_regions(|region, _| self.spare().was_offered(region));
+    }
+
+    /// Gives back each region that was left, unless it `is_kept`.
+    fn free_regions(&self, is_kept: impl Fn(u64, Extent) -> bool) {
         let (mut freed, region) = (self.word(FREED).load(Relaxed), self.word(REGION).load(Relaxed));
         // Never more than the table holds, whatever the words say.
         let most = self.entries();
@@ -318,7 +322,11 @@ impl Ring {
             if freed >= region {
                 return;
             }
-            self.offer_or_give_back(freed);
+            let Entry { offset, size, .. } = self.entry(freed);
+            let extent = Extent { offset, size };
+            if !is_kept(freed, extent) {
+                self.give_extent_back(extent);
+            }
             mp_core::step!("ring.free", 2);
             freed += 1;
             self.word(FREED).store(freed, Release);

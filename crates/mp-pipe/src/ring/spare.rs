@@ -16,13 +16,14 @@
 //! 1. Beside the state stands which region the memory was, as a number that only rises: a region that was offered, or returned, is so once.
 //! 2. Where the memory lies is written in *nothing*, by the reader, and read in *offered* and *taken* by the writer. A state that did not change
 //!    while it was read vouches for what was read, by 1.
-//! 3. Offered memory is really there: what was returned in part is never offered.
+//! 3. Offered memory is really there: what was returned in part is never offered, nor what a dead reader may have given back, which is all between
+//!    `freed` and `region` that he did not offer.
 //!
 //! | who dies | leaves | which |
 //! | --- | --- | --- |
-//! | the reader, before `offer`'s store | nothing, `freed` behind `region` | the next reader begins again |
+//! | the reader, before `offer`'s store | nothing, `freed` behind `region` | the next reader gives the memory back |
 //! | … after it | offered, `freed` behind `region` | the next reader sees by 1 that it was dealt with |
-//! | the writer, in *taken* | taken | the next writer looks whether the last region is it; if not, gives it back |
+//! | the writer, in *taken* | taken | who mends, or the next writer, looks whether the last region is it; if not, gives it back |
 //! | the reader, in *returning* | returning | the next idle reader does it again; twice does no harm |
 
 use super::sync::AtomicU64;
@@ -98,10 +99,12 @@ impl Spare<'_> {
         true
     }
 
-    /// The reader: whether he may give back `extent`, the part of `region` that he has read. [`done`](Spare::done) follows.
+    /// The reader: whether he may give back `extent`, the part of `region` that he has read, and has not given back yet.
+    /// [`done`](Spare::done) follows.
     pub(super) fn begin_return(self, region: u64, extent: Extent) -> bool {
         let (number, kind) = self.load();
-        if kind != NOTHING || number >= returned(region) {
+        let more = number == returned(region) && self.extent().size < extent.size;
+        if kind != NOTHING || (number >= returned(region) && !more) {
             return false;
         }
         self.put(extent, returned(region), RETURNING);

@@ -141,14 +141,13 @@ const LARGE: usize = 6 << 20;
 #[test]
 fn large_messages_take_turns_in_the_memory_of_three() {
     let (ring, mut writer, mut reader) = (ring(), WriterCache::default(), ReaderCache::default());
-    let mib = || rustix::fs::fstat(ring.memory()).unwrap().st_blocks / 2048;
     let mut send = |n: u8| write(&ring, &mut writer, Growth::WhenEmpty, &vec![n; LARGE]);
     send(0).unwrap();
     for n in 1..20 {
         send(n).unwrap();
         assert!(matches!(send(n), Err(WriteError::Full)), "a third one has to wait");
         assert!(read(&ring, &mut reader) == Some(vec![n - 1; LARGE]));
-        assert!(mib() <= 19, "{}", mib());
+        assert!(mib(&ring) <= 19, "{}", mib(&ring));
     }
     assert_eq!(ring.regions(), 20 + 1);
     let offsets: std::collections::BTreeSet<u64> = (1..=20).map(|index| ring.entry(index).offset).collect();
@@ -156,11 +155,83 @@ fn large_messages_take_turns_in_the_memory_of_three() {
     // Nobody sends any more.
     assert!(read(&ring, &mut reader) == Some(vec![19; LARGE]));
     ring.release_left_regions(&mut reader).unwrap();
-    assert_eq!(mib(), 0);
+    assert_eq!(mib(&ring), 0);
     // What was returned while it was read from is not offered.
     assert!(write(&ring, &mut writer, Growth::WhenEmpty, &vec![7; LARGE]).is_ok());
     assert!(read(&ring, &mut reader) == Some(vec![7; LARGE]));
-    assert!(!ring.spare().was_offered(20) && mib() == 6);
+    assert!(!ring.spare().was_offered(20) && mib(&ring) == 6);
+}
+
+/// How much memory there is, in MiB.
+fn mib(ring: &Ring) -> i64 {
+    rustix::fs::fstat(ring.memory()).unwrap().st_blocks / 2048
+}
+
+#[test]
+fn what_a_reader_gave_back_and_died_is_not_offered() {
+    let (ring, mut writer, mut reader) = (ring(), WriterCache::default(), ReaderCache::default());
+    let mut send = |n: u8| write(&ring, &mut writer, Growth::Always, &vec![n; LARGE]).unwrap();
+    (0..3).for_each(&mut send);
+    for n in 0..3 {
+        assert!(read(&ring, &mut reader) == Some(vec![n; LARGE]));
+    }
+    // The first was offered; the second was given back, and the reader died before he said so.
+    ring.word(FREED).fetch_sub(1, Relaxed);
+    send(3);
+    assert!(ring.spare().left().is_none() && mib(&ring) == 12, "the first was taken");
+    ring.mend_reader();
+    assert_eq!(ring.word(FREED).load(Relaxed), ring.word(REGION).load(Relaxed));
+    assert_eq!(ring.spare().reclaim(), None);
+}
+
+#[test]
+fn what_a_writer_took_and_died_goes_back() {
+    let (ring, mut writer, mut reader) = (ring(), WriterCache::default(), ReaderCache::default());
+    (0..2).for_each(|n| write(&ring, &mut writer, Growth::Always, &vec![n; LARGE]).unwrap());
+    (0..2).for_each(|n| assert!(read(&ring, &mut reader) == Some(vec![n; LARGE])));
+    assert!(ring.spare().take(|_| true).is_some() && mib(&ring) == 12);
+    ring.mend_writer();
+    assert_eq!(mib(&ring), 6);
+    // What the table names was not lost.
+    let last = ring.entry(ring.regions() - 1);
+    let words = ring.spare();
+    words.state.store(words.state.load(Relaxed) | 2, Relaxed);
+    words.offset.store(last.offset, Relaxed);
+    ring.mend_writer();
+    assert!(ring.spare().left().is_none() && mib(&ring) == 6);
+}
+
+#[test]
+fn a_large_region_that_is_read_in_two_goes_is_given_back_twice() {
+    let (ring, mut writer, mut reader) = (ring(), WriterCache::default(), ReaderCache::default());
+    let mut round = |length: usize, idle: bool| {
+        write(&ring, &mut writer, Growth::WhenEmpty, &vec![1; length]).unwrap();
+        assert!(read(&ring, &mut reader) == Some(vec![1; length]));
+        if idle {
+            ring.release_left_regions(&mut reader).unwrap();
+        }
+        ring.regions()
+    };
+    (0..3).for_each(|_| assert!(round(10 << 20, false) > 0));
+    let regions = round(5 << 20, true);
+    assert_eq!(round(4 << 20, true), regions, "it had room for both");
+    assert!(mib(&ring) <= 1, "{} MiB are still there", mib(&ring));
+}
+
+#[test]
+fn a_writer_who_waits_for_memory_is_woken_when_there_is_some() {
+    let (ring, mut writer, mut reader) = (ring(), WriterCache::default(), ReaderCache::default());
+    let mut send = |length| write(&ring, &mut writer, Growth::WhenEmpty, &vec![1; length]);
+    for length in [LARGE, 10_000, 10_000] {
+        send(length).unwrap();
+    }
+    for left in [2, 1] {
+        assert!(matches!(send(LARGE), Err(WriteError::Full)));
+        read(&ring, &mut reader).unwrap();
+        let woken = ring.is_empty() || ring.free_bytes(&reader) >= reader.region_size() / 4;
+        assert_eq!(woken, left == 1, "{left} are left");
+    }
+    send(LARGE).unwrap();
 }
 
 #[test]
@@ -233,7 +304,9 @@ fn read_garbage(ring: &Ring, cache: &mut ReaderCache, state: &mut u64) {
 /// Everything that a writer does.
 fn write_garbage(ring: &Ring, cache: &mut WriterCache, state: &mut u64) {
     for growth in [Growth::Always, Growth::WhenEmpty] {
-        let bytes = vec![3; usize::try_from(random(state) % 40_000).unwrap()];
+        // Now and then one that asks for memory of its own.
+        let most = if random(state).is_multiple_of(32) { LARGE as u64 } else { 40_000 };
+        let bytes = vec![3; usize::try_from(random(state) % most).unwrap()];
         if !ring.write_plain(cache, random(state), Encoding::BYTES, &bytes) {
             let _ = write(ring, cache, growth, &bytes);
         }
