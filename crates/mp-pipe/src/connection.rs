@@ -24,8 +24,9 @@ const FIXED: usize = 2 * Table::Short.fixed();
 /// Makes a two-way pipe: what is sent at one end is received at the other.
 ///
 /// Keep one end and pass the other to a process. Memory: about 200 KiB once both directions have been used; it grows for large
-/// messages and shrinks again, in each direction to 256 KiB at most. A message of more than 4 MiB has memory of its own, two at a time; a receiver that has
-/// waited in vain for a tenth of a second gives it back.
+/// messages and shrinks again, in each direction to 256 KiB at most. A message of more than 4 MiB has memory of its own, two at a time, which the
+/// next ones take over; a receiver that has waited in vain for a tenth of a second gives it back. One that waits in a future, or polls the
+/// descriptor, does not: there up to 64 MiB, and the last message's own, stay until the next large message or the end of the pipe.
 ///
 /// # Errors
 ///

@@ -4,7 +4,7 @@
 
 mod help;
 
-use help::{all_steps, dies_at, memory, message};
+use help::{all_steps, dies_at, may_die_at, memory, message, wanted_kills};
 use mp_queue::{Queue, Receiver, Sender, take};
 use mp_test::{guarded, role, steps_or_say, until};
 use std::collections::VecDeque;
@@ -354,6 +354,59 @@ fn whoever_is_killed_while_large_values_take_over_memory_takes_none_along() {
                 goes_on(&queue, step, 3 - queue.len() as u8..3);
             }
         }
+    });
+}
+
+/// Of one length in four, so that memory is taken over by shorter and longer ones.
+fn tagged(tag: u8) -> Vec<u8> {
+    vec![tag; (5 + usize::from(tag) % 4) << 20]
+}
+
+#[test]
+fn several_deaths_in_a_row_tear_no_large_value_and_leave_no_memory() {
+    const TEST: &str = "several_deaths_in_a_row_tear_no_large_value_and_leave_no_memory";
+    if let Some(role) = role() {
+        let Ok(tag) = role.parse::<u8>() else {
+            let receiver: Receiver<Vec<u8>> = take("end").unwrap();
+            while receiver.get_timeout(Duration::from_millis(20)).is_ok() {}
+            return;
+        };
+        let sender: Sender<Vec<u8>> = take("end").unwrap();
+        return (0..3).for_each(|_| sender.put(tagged(tag)).unwrap());
+    }
+    if !steps_or_say(mp_core::step::enabled(), TEST) {
+        return;
+    }
+    guarded(|| {
+        let deaths = wanted_kills().max(60);
+        let puts = all_steps(&[("ring.grow", 1..=3), ("ring.write", 1..=4)]);
+        let gets = all_steps(&[("ring.read", 1..=3), ("ring.free", 1..=2), ("ring.spare", 1..=2)]);
+        let queue = Queue::<Vec<u8>>::new().unwrap();
+        let (mut inside, mut state) = (VecDeque::new(), 1_usize);
+        for death in 0..deaths {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let [which, passes, puts_now] = [state >> 33, state >> 45, state >> 55];
+            let tag = (death % 251) as u8;
+            let put = puts_now.is_multiple_of(2) && inside.len() < 8;
+            let steps = if put { &puts } else { &gets };
+            let step = format!("{}:+{}", steps[which % steps.len()], passes % 3);
+            if put {
+                may_die_at(&step, TEST, &tag.to_string(), &queue.clone().into_sender());
+                inside.resize(queue.len(), tag);
+            } else {
+                may_die_at(&step, TEST, "consumer", &queue.clone().into_receiver());
+                inside.drain(..inside.len() - queue.len());
+            }
+            if let Some(first) = inside.front().filter(|_| passes.is_multiple_of(4)) {
+                assert!(queue.get().unwrap() == tagged(*first), "{death}: {step}");
+                inside.pop_front();
+            }
+        }
+        inside.iter().for_each(|tag| assert!(queue.get().unwrap() == tagged(*tag)));
+        until("the memory is back", || {
+            assert!(queue.get_timeout(Duration::from_millis(1)).unwrap_err().is_timeout());
+            memory() < 1 << 20
+        });
     });
 }
 

@@ -64,6 +64,15 @@ pub(crate) fn dies_at<E: Serialize + 'static>(step: &str, test: &str, role: &str
     assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9), "{step}: not reached");
 }
 
+/// Starts a child that dies at `step` if it comes there, and waits until it is gone.
+pub(crate) fn may_die_at<E: Serialize + 'static>(step: &str, test: &str, role: &str, end: &E) {
+    let mut command = child(test, role, end);
+    command.env("MP_STEP", step);
+    let status = Role::start(command).wait();
+    let signal = std::os::unix::process::ExitStatusExt::signal(&status);
+    assert!(status.success() || signal == Some(9), "{step}: {status}");
+}
+
 /// `protocol:step` for each.
 pub(crate) fn all_steps(protocols: &[(&str, RangeInclusive<u32>)]) -> Vec<String> {
     protocols
