@@ -9,7 +9,7 @@
 
 mod help;
 
-use help::{child, memory};
+use help::{child, memory, until_given_back};
 use mp_queue::{JoinableQueue, Queue, Receiver, Sender, give, take};
 use mp_shm::Value;
 use mp_test::{Role, command, guarded, role, say};
@@ -24,14 +24,6 @@ fn limit_address_space(bytes: u64) {
         .unwrap();
 }
 
-/// Waits in vain until an idle consumer has tidied up.
-fn until_given_back(queue: &Queue<Vec<u8>>) {
-    mp_test::until("the memory is back", || {
-        assert!(queue.get_timeout(Duration::from_millis(1)).unwrap_err().is_timeout());
-        memory() < MIB as u64
-    });
-}
-
 #[test]
 fn one_gib_in_and_out_and_the_memory_is_back() {
     guarded(|| {
@@ -42,7 +34,7 @@ fn one_gib_in_and_out_and_the_memory_is_back() {
         (0..1024).for_each(|_| assert_eq!(queue.get().unwrap().len(), MIB));
         // Most of it already, while it was read.
         assert!(memory() < 64 * MIB as u64, "{}", memory());
-        until_given_back(&queue);
+        until_given_back(&queue, MIB as u64);
     });
 }
 
@@ -81,7 +73,7 @@ fn a_child_with_512_mib_of_address_space_gets_and_puts_a_gib() {
         assert!(Role::start(child(TEST, "producer", &queue)).wait().success());
         assert_eq!(queue.len(), 1024);
         assert!(Role::start(child(TEST, "consumer", &queue)).wait().success());
-        until_given_back(&queue);
+        until_given_back(&queue, MIB as u64);
         let tasks = JoinableQueue::new().unwrap();
         (0..256).for_each(|_| tasks.put(vec![1_u8; MIB]).unwrap());
         assert!(Role::start(child(TEST, "worker", &tasks)).wait().success());

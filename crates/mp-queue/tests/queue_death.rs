@@ -4,9 +4,9 @@
 
 mod help;
 
-use help::{all_steps, dies_at, may_die_at, memory, message, wanted_kills};
+use help::{all_steps, dies_at, may_die_at, memory, message, until_given_back, wanted_kills};
 use mp_queue::{Queue, Receiver, Sender, take};
-use mp_test::{guarded, role, steps_or_say, until};
+use mp_test::{guarded, role, steps_or_say};
 use std::collections::VecDeque;
 use std::thread;
 use std::time::Duration;
@@ -182,10 +182,7 @@ fn a_producer_killed_while_the_queue_grows_leaves_no_memory_behind() {
             dies_at(&step, TEST, "producer", &queue.clone().into_sender());
             assert!(memory() >= 32 << 20, "{step}");
             assert!(queue.get().unwrap() == message(1), "{step}");
-            until("the memory is back", || {
-                assert!(queue.get_timeout(Duration::from_millis(1)).unwrap_err().is_timeout());
-                memory() < 1 << 20
-            });
+            until_given_back(&queue, 1 << 20);
             queue.put(message(2)).unwrap();
             assert!(queue.get().unwrap() == message(2), "{step}");
         }
@@ -293,10 +290,7 @@ fn a_consumer_killed_while_it_gives_memory_back_leaves_the_rest_to_the_next() {
                 for n in count - queue.len() as u8..count {
                     assert!(queue.get().unwrap() == vec![n; size], "{step}: {n}");
                 }
-                until("the memory is back", || {
-                    assert!(queue.get_timeout(Duration::from_millis(1)).unwrap_err().is_timeout());
-                    memory() < 1 << 20
-                });
+                until_given_back(&queue, 1 << 20);
             }
         }
     });
@@ -317,10 +311,7 @@ fn goes_on(queue: &Queue<Vec<u8>>, step: &str, inside: std::ops::Range<u8>) {
         assert!(queue.get().unwrap() == large(expected.pop_front().unwrap()), "{step}: before {n}");
     }
     expected.iter().for_each(|n| assert!(queue.get().unwrap() == large(*n), "{step}: {n}"));
-    until("the memory is back", || {
-        assert!(queue.get_timeout(Duration::from_millis(1)).unwrap_err().is_timeout());
-        memory() < 1 << 20
-    });
+    until_given_back(queue, 1 << 20);
 }
 
 #[test]
@@ -403,10 +394,7 @@ fn several_deaths_in_a_row_tear_no_large_value_and_leave_no_memory() {
             }
         }
         inside.iter().for_each(|tag| assert!(queue.get().unwrap() == tagged(*tag)));
-        until("the memory is back", || {
-            assert!(queue.get_timeout(Duration::from_millis(1)).unwrap_err().is_timeout());
-            memory() < 1 << 20
-        });
+        until_given_back(&queue, 1 << 20);
     });
 }
 

@@ -4,7 +4,7 @@
 
 mod help;
 
-use help::{memory, tube};
+use help::{memory, tube, until_given_back};
 use mp_queue::{GetError, Passed, PutError, Queue};
 use mp_test::guarded;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
@@ -12,7 +12,6 @@ use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, Read};
 use std::thread;
-use std::time::Duration;
 
 /// Carries a handle, and fails in the middle when it is told to.
 struct Fragile {
@@ -225,10 +224,7 @@ fn memory_grows_for_a_burst_and_is_given_back_when_it_is_over() {
             assert!(memory() >= 200 << 20);
             (0..200).for_each(|_| assert!(queue.get().unwrap() == value));
             // Nothing comes: an idle consumer tidies up.
-            mp_test::until("the memory is back", || {
-                assert!(queue.get_timeout(Duration::from_millis(1)).unwrap_err().is_timeout());
-                memory() < 1 << 20
-            });
+            until_given_back(&queue, 1 << 20);
         }
     });
 }
@@ -246,10 +242,7 @@ fn a_consumer_that_read_nothing_gives_back_what_another_left() {
         };
         (0..10).for_each(|_| drop(other.get().unwrap()));
         drop(other);
-        mp_test::until("the memory is back", || {
-            assert!(queue.get_timeout(Duration::from_millis(1)).unwrap_err().is_timeout());
-            memory() < 1 << 20
-        });
+        until_given_back(&queue, 1 << 20);
     });
 }
 

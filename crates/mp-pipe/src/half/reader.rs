@@ -1,7 +1,7 @@
 //! The reading half.
 
 use super::KEPT;
-use super::sleep::{doze_and_sleep_while, peer_core, sleep_while, wake};
+use super::sleep::{peer_core, sleep_while, wake};
 use crate::error::RecvError;
 use crate::link::{Link, Unusable};
 use crate::ring::{Head, ReaderCache, Ring};
@@ -138,12 +138,7 @@ impl Reader {
             wake(ring, ring.writer_asleep(), link);
             let still = || ring.is_empty() && !ring.writer_left();
             let words = [ring.reader_asleep(), ring.writer_core()];
-            gone = match waited {
-                false => doze_and_sleep_while(ring, words, link, deadline, still),
-                true => sleep_while(ring, words, link, deadline, still),
-            }
-            .map_err(RecvError::Io)?;
-            waited = true;
+            gone = sleep_while(ring, words, link, deadline, &mut waited, still).map_err(RecvError::Io)?;
             // Before the next look: what was sent before it left is in the ring by then.
             gone |= ring.writer_left();
         }

@@ -13,27 +13,28 @@ use std::time::Duration;
 /// machine costs more than the sleep.
 const DOZE: Duration = Duration::from_millis(12);
 
-/// Dozes for a moment, then sleeps at most a slice, while there is `reason` to; true when the other end is gone. That is announced in `asleep`, to who
-/// was last seen on core `peer`.
-pub(super) fn doze_and_sleep_while(
+/// Sleeps at most a slice while there is `reason` to; true when the other end is gone. That is announced in `asleep`, to who was last seen on core
+/// `peer`. What begins a wait, one that has not `waited` yet, is a doze.
+pub(super) fn sleep_while(
     ring: &Ring,
     words: [&AtomicU32; 2],
     link: &Link,
     deadline: Deadline,
+    waited: &mut bool,
     reason: impl Fn() -> bool,
 ) -> io::Result<bool> {
-    if link.may_doze() {
+    if !std::mem::replace(waited, true) && link.may_doze() {
         let [asleep, peer] = words;
         ring.doze(asleep, peer, deadline.slice(DOZE), &reason);
         if !reason() {
             return Ok(false);
         }
     }
-    sleep_while(ring, words, link, deadline, reason)
+    sleep_until_rung(ring, words, link, deadline, reason)
 }
 
-/// As [`doze_and_sleep_while`] without the doze: where bells are heard, from the first moment.
-pub(super) fn sleep_while(
+/// Where bells are heard.
+fn sleep_until_rung(
     ring: &Ring,
     [asleep, peer]: [&AtomicU32; 2],
     link: &Link,
@@ -96,8 +97,9 @@ mod tests {
             }
             false
         };
-        let gone = doze_and_sleep_while(&ring, [asleep, ring.writer_core()], &link, Deadline::NEVER, reason)
-            .unwrap();
+        let gone =
+            sleep_while(&ring, [asleep, ring.writer_core()], &link, Deadline::NEVER, &mut false, reason)
+                .unwrap();
         assert!(!gone && ring.wake(asleep) == Found::Awake);
         drop(link);
         assert!(packet::hung_up(&right));
@@ -120,7 +122,7 @@ mod tests {
         drop(right);
         let words = [ring.reader_asleep(), ring.writer_core()];
         // Nobody wakes.
-        assert!(doze_and_sleep_while(&ring, words, &link, Deadline::NEVER, || true).unwrap());
+        assert!(sleep_while(&ring, words, &link, Deadline::NEVER, &mut false, || true).unwrap());
         assert_eq!(ring.reader_asleep().load(Relaxed), 0);
     }
 
@@ -136,7 +138,8 @@ mod tests {
                 false
             };
             assert!(
-                !sleep_while(&ring, [asleep, ring.writer_core()], &link, Deadline::NEVER, reason).unwrap()
+                !sleep_until_rung(&ring, [asleep, ring.writer_core()], &link, Deadline::NEVER, reason)
+                    .unwrap()
             );
         }
         let null = std::fs::File::open("/dev/null").unwrap();

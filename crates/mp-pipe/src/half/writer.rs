@@ -1,7 +1,7 @@
 //! The writing half.
 
 use super::KEPT;
-use super::sleep::{doze_and_sleep_while, peer_core, sleep_while, wake};
+use super::sleep::{peer_core, sleep_while, wake};
 use crate::error::SendError;
 use crate::link::{Link, Unusable};
 use crate::ring::{Growth, Record, Ring, WriteError, WriterCache};
@@ -286,11 +286,7 @@ impl Writer {
         }
         let still = || ring.taken() == taken && !ring.reader_left();
         let words = [ring.writer_asleep(), ring.reader_core()];
-        let gone = match std::mem::replace(waited, true) {
-            false => doze_and_sleep_while(ring, words, link, deadline, still),
-            true => sleep_while(ring, words, link, deadline, still),
-        }
-        .map_err(Refused::Io)?;
+        let gone = sleep_while(ring, words, link, deadline, waited, still).map_err(Refused::Io)?;
         if gone || ring.reader_left() { Err(Refused::Disconnected) } else { Ok(()) }
     }
 }

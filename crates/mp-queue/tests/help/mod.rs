@@ -7,7 +7,7 @@
     reason = "helpers of tests; each uses some of them"
 )]
 
-use mp_queue::{Passed, give};
+use mp_queue::{Passed, Queue, give};
 use mp_test::{Role, command, until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
@@ -17,6 +17,7 @@ use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::process::Command;
+use std::time::Duration;
 
 /// A kernel pipe whose writing end can be passed on.
 pub(crate) fn tube() -> (io::PipeReader, Passed<File>) {
@@ -37,6 +38,14 @@ pub(crate) fn memory() -> u64 {
         std::fs::read_link(fd).is_ok_and(|target| target.to_string_lossy().contains("mp-growable"))
     });
     queues.map(|fd| std::fs::metadata(fd).map_or(0, |meta| meta.blocks() * 512)).sum()
+}
+
+/// Waits in vain until an idle consumer has given memory back, down to `most` bytes.
+pub(crate) fn until_given_back(queue: &Queue<Vec<u8>>, most: u64) {
+    until("the memory is back", || {
+        assert!(queue.get_timeout(Duration::from_millis(1)).unwrap_err().is_timeout());
+        memory() < most
+    });
 }
 
 /// How many kills a stress test goes on to, whatever time that takes.
