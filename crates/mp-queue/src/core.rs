@@ -78,6 +78,9 @@ pub(crate) const TURNS: u32 = 8;
 /// What is left large after an idle slice is given back.
 const IDLE_KEEPS: u64 = 1 << 20;
 
+/// After so many large values without an idle slice, the memory of the last one is kept for the next.
+const KEPT_AFTER: u32 = 3;
+
 #[derive(Debug)]
 pub(crate) struct Core {
     pub(crate) ring: Ring,
@@ -89,6 +92,8 @@ pub(crate) struct Core {
     /// How many messages had been published when this process last looked: a consumer need not look before it has taken these.
     pub(crate) seen: AtomicU64,
     gather: AtomicU16,
+    /// How many large values this process has got since it last waited in vain.
+    large: AtomicU32,
     /// When consumers were last known to live, and how many departures there had been.
     pub(crate) alive_at: AtomicU64,
     pub(crate) departures_seen: AtomicU32,
@@ -150,6 +155,7 @@ impl Core {
             get_lock,
             seen: AtomicU64::new(0),
             gather: AtomicU16::new(Gather::default().pack()),
+            large: AtomicU32::new(0),
             // As long ago as can be: the first look is never spared.
             alive_at: AtomicU64::new(1 << 63),
             departures_seen: AtomicU32::new(0),
@@ -473,6 +479,7 @@ impl Core {
 
     /// The queue was idle for a slice: large regions go back. Not worth waiting for anybody.
     pub(crate) fn give_back<F: AsFd>(&self, socket: F) {
+        self.large.store(0, Relaxed);
         let Some(mut get) = self.lock_get_if_free() else { return };
         let reader = get.local();
         // What another consumer, dead by now perhaps, has read out is left first.
@@ -487,6 +494,16 @@ impl Core {
         drop(self.lock_put_if_free());
         drop(get);
         self.discard_strays(socket);
+    }
+
+    /// Under the get lock: a region of its own is used up by its message. Its memory goes back with it, unless such messages keep coming: then
+    /// the next one takes it over, as long as that is allowed for its size.
+    #[cold]
+    pub(crate) fn leave_used_region(&self, reader: &mut ReaderCache) {
+        let before = self.large.fetch_add(1, Relaxed);
+        if before < KEPT_AFTER || !reader.may_pass_on() {
+            self.leave_large_region(reader);
+        }
     }
 
     /// Under the get lock: when nothing is inside, the next message goes to a small region, and the one before is given back.

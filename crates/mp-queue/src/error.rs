@@ -175,6 +175,42 @@ impl error::Error for GetError {
     }
 }
 
+/// Why no bytes were got into a buffer.
+#[doc(alias = "BufferTooShort")]
+#[derive(Debug)]
+pub enum GetBytesIntoError {
+    /// The buffer is too small: here is the whole value, which is no longer in the queue.
+    TooShort(Vec<u8>),
+    /// None can be got.
+    Failed(GetError),
+}
+
+impl fmt::Display for GetBytesIntoError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooShort(bytes) => {
+                write!(f, "getting {} bytes into a buffer that is too small", bytes.len())
+            }
+            Self::Failed(error) => error.fmt(f),
+        }
+    }
+}
+
+impl error::Error for GetBytesIntoError {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match self {
+            Self::TooShort(_) => None,
+            Self::Failed(error) => error.source(),
+        }
+    }
+}
+
+impl From<GetError> for GetBytesIntoError {
+    fn from(error: GetError) -> GetBytesIntoError {
+        GetBytesIntoError::Failed(error)
+    }
+}
+
 /// Why no value was got at once.
 #[doc(alias = "Empty")]
 #[derive(Debug)]

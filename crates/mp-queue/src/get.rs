@@ -9,7 +9,7 @@ use crate::wait::{Side, Wait};
 use mp_core::{Deadline, Encoding, Handle};
 use mp_lock::raw::RawLockError;
 use mp_pipe::packet::{self, Inbox};
-use mp_pipe::ring::{Head, ReaderCache};
+use mp_pipe::ring::{Head, ReaderCache, Ring};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
@@ -24,6 +24,72 @@ pub(crate) struct Taken {
     pub(crate) claimed: Option<Claimed>,
 }
 
+/// Where the bytes of a message go.
+pub(crate) trait Sink {
+    /// Copies those of the message that was just looked at, which is still in the ring afterwards, and shows them.
+    fn copy(&mut self, ring: &Ring, cache: &ReaderCache, head: &Head) -> io::Result<&[u8]>;
+
+    /// Where bytes that do not come from the ring are appended.
+    fn beside(&mut self) -> &mut Vec<u8>;
+}
+
+/// Appended.
+impl Sink for Vec<u8> {
+    #[inline(always)]
+    fn copy(&mut self, ring: &Ring, cache: &ReaderCache, head: &Head) -> io::Result<&[u8]> {
+        let before = self.len();
+        ring.copy_to(cache, head, self)?;
+        Ok(&self[before..])
+    }
+
+    fn beside(&mut self) -> &mut Vec<u8> {
+        self
+    }
+}
+
+/// Into the front of a buffer; beside it what is too long for it.
+#[derive(Debug)]
+pub(crate) struct Front<'a> {
+    buffer: &'a mut [u8],
+    length: usize,
+    beside: Vec<u8>,
+}
+
+impl<'a> Front<'a> {
+    pub(crate) fn of(buffer: &'a mut [u8]) -> Front<'a> {
+        Front { buffer, length: 0, beside: Vec::new() }
+    }
+
+    /// How many bytes the buffer has of the message that was taken, or the message where that is too long for it.
+    #[inline(always)]
+    pub(crate) fn finish(self) -> Result<usize, Vec<u8>> {
+        if self.beside.is_empty() {
+            return Ok(self.length);
+        }
+        let Some(out) = self.buffer.get_mut(..self.beside.len()) else { return Err(self.beside) };
+        out.copy_from_slice(&self.beside);
+        Ok(out.len())
+    }
+}
+
+impl Sink for Front<'_> {
+    #[inline(always)]
+    fn copy(&mut self, ring: &Ring, cache: &ReaderCache, head: &Head) -> io::Result<&[u8]> {
+        self.beside.clear();
+        self.length = head.length;
+        if let Some(out) = self.buffer.get_mut(..head.length) {
+            ring.copy_into(cache, head, out)?;
+            return Ok(out);
+        }
+        ring.copy_to(cache, head, &mut self.beside)?;
+        Ok(&self.beside)
+    }
+
+    fn beside(&mut self) -> &mut Vec<u8> {
+        &mut self.beside
+    }
+}
+
 /// What a look under the get lock brought.
 pub(crate) enum Look<R> {
     Taken(R),
@@ -34,10 +100,10 @@ pub(crate) enum Look<R> {
 }
 
 impl Core {
-    /// The way of most gets: a message without handles that is known to be there, when nobody else is at it. Its bytes are appended to `bytes`;
+    /// The way of most gets: a message without handles that is known to be there, when nobody else is at it. Its bytes go to `bytes`;
     /// `None` when nothing was taken, for whatever reason: [`get`](Core::get) then does it, or says why not.
     #[inline(always)]
-    pub(crate) fn get_plain(&self, bytes: &mut Vec<u8>) -> Option<Encoding> {
+    pub(crate) fn get_plain(&self, bytes: &mut impl Sink) -> Option<Encoding> {
         if self.claims.is_some() || !self.may_have_something() {
             return None;
         }
@@ -58,7 +124,7 @@ impl Core {
 
     /// Under the get lock.
     #[inline(always)]
-    fn take_plain(&self, cache: &mut ReaderCache, bytes: &mut Vec<u8>) -> Option<Encoding> {
+    fn take_plain(&self, cache: &mut ReaderCache, bytes: &mut impl Sink) -> Option<Encoding> {
         // Acquire: by now another thread may have seen them.
         cache.have_seen(self.seen.load(Acquire));
         let head = self.ring.look(cache)?;
@@ -66,19 +132,19 @@ impl Core {
         if !self.room_is_not_polled() || !cache.region_size().is_power_of_two() {
             return None;
         }
-        self.ring.copy_to(cache, &head, bytes).ok()?;
+        bytes.copy(&self.ring, cache, &head).ok()?;
         self.ring.commit(cache, &head);
         Some(head.encoding)
     }
 
-    /// Takes the next message, its bytes appended to `bytes`; `None` when the time is over. `watched` as in
+    /// Takes the next message, its bytes to `bytes`; `None` when the time is over. `watched` as in
     /// [`put`](Core::put), of the consumers' end.
     pub(crate) fn get(
         &self,
         socket: &Handle,
         watched: bool,
         deadline: Deadline,
-        bytes: &mut Vec<u8>,
+        bytes: &mut impl Sink,
     ) -> Result<Option<Taken>, GetError> {
         let mut wait = Wait::default();
         let result =
@@ -227,10 +293,10 @@ impl Core {
         &self,
         cache: &mut ReaderCache,
         socket: &Handle,
-        bytes: &mut Vec<u8>,
+        bytes: &mut impl Sink,
     ) -> Result<Look<Taken>, GetError> {
         if let Some(claims) = &self.claims
-            && let Some(again) = take_returned(claims, bytes)?
+            && let Some(again) = take_returned(claims, bytes.beside())?
         {
             return Ok(Look::Taken(again));
         }
@@ -243,15 +309,13 @@ impl Core {
                 None => return Ok(Look::Empty),
             },
         };
-        let before = bytes.len();
-        self.ring.copy_to(cache, &head, bytes).map_err(GetError::Io)?;
-        let claimed = self.claim_before_take(&head, &bytes[before..])?;
+        let copied = bytes.copy(&self.ring, cache, &head).map_err(GetError::Io)?;
+        let claimed = self.claim_before_take(&head, copied)?;
         self.announce_room();
         self.ring.commit(cache, &head);
         let handles = self.receive_handles(&head, socket).inspect_err(|_| self.lose(claimed));
-        // A region of its own is used up by its message: not kept until the next one.
         if !cache.region_size().is_power_of_two() {
-            self.leave_large_region(cache);
+            self.leave_used_region(cache);
         }
         Ok(Look::Taken(Taken { encoding: head.encoding, handles: handles?, claimed }))
     }

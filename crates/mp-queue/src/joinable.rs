@@ -103,7 +103,7 @@ pub struct JoinableQueue<T> {
 }
 
 impl<T> JoinableQueue<T> {
-    const WATCHED: bool = false;
+    pub(crate) const WATCHED: bool = false;
 
     /// Makes a queue without a bound that hands values of dead consumers out again.
     ///

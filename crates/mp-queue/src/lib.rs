@@ -85,6 +85,7 @@
 //! | get | [`get`](Queue::get), [`iter`](Queue::iter) | [`try_get`](Queue::try_get) | [`get_timeout`](Queue::get_timeout) | [`get_deadline`](Queue::get_deadline) |
 //! | put many | [`put_many`](Queue::put_many) | [`try_put_many`](Queue::try_put_many) | [`put_many_timeout`](Queue::put_many_timeout) | – |
 //! | get many | [`get_many`](Queue::get_many) | [`try_get_many`](Queue::try_get_many) | [`get_many_timeout`](Queue::get_many_timeout) | – |
+//! | bytes | [`put_bytes`](Queue::put_bytes), [`get_bytes_into`](Queue::get_bytes_into) | – | – | – |
 //! | claim | [`claim`](JoinableQueue::claim) | [`try_claim`](JoinableQueue::try_claim) | [`claim_timeout`](JoinableQueue::claim_timeout) | [`claim_deadline`](JoinableQueue::claim_deadline) |
 //! | join | [`join`](JoinableQueue::join) | – | [`join_timeout`](JoinableQueue::join_timeout) | [`join_deadline`](JoinableQueue::join_deadline) |
 //! | close | [`close`](Queue::close) | – | [`close_timeout`](Queue::close_timeout) | – |
@@ -138,7 +139,8 @@
 //!   [`TooManyHandles`](PutError::TooManyHandles), which gives the value back, never a wait. A consumer that has no room for the handles of a value gets
 //!   [`TooManyHandles`](GetError::TooManyHandles), and the value is lost.
 //! - A value for which a consumer has no memory, or no address space, is an error there and stays inside: another one may get it.
-//! - The memory of a burst goes back when a consumer has waited 100 ms for nothing; that of a single value of several MiB with the value itself.
+//! - The memory of a burst goes back when a consumer has waited 100 ms for nothing; that of a single value of several MiB with the value itself,
+//!   until three such have come without that wait: from then on up to two times 64 MiB are kept for the next ones.
 //! - Each queue that arrives in a process is four descriptors there, each half three; one more with a bound, one more that can be
 //!   joined, up to two more when it is polled; a clone is none.
 //! - postcard does not carry untagged, internally tagged and flattened types (an error says so), and reads types with `skip_serializing_if` wrongly.
@@ -166,6 +168,7 @@
 
 mod batch;
 mod bell;
+mod bytes;
 mod claims;
 mod core;
 mod end;
@@ -184,7 +187,9 @@ mod sync;
 mod wait;
 
 pub use batch::{Batch, PutManyError};
-pub use error::{GetError, GetTimeoutError, PutError, PutTimeoutError, TryGetError, TryPutError};
+pub use error::{
+    GetBytesIntoError, GetError, GetTimeoutError, PutError, PutTimeoutError, TryGetError, TryPutError,
+};
 pub use joinable::{Claim, JoinableQueue, OnDeath, TaskDoneError};
 #[doc(inline)]
 pub use mp_core::wait::{Readable, Waitable, wait};

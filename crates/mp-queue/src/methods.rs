@@ -11,30 +11,49 @@ use crate::get::Taken;
 use crate::put::Refused;
 #[cfg(feature = "async")]
 use crate::ready::{Room, Values};
-use mp_core::wire::{self, Encoding};
+use mp_core::handle::Handles;
+use mp_core::wire::{self, Encoding, Message};
 use mp_core::{Deadline, DecodeError, Handle};
 use serde::{Serialize, de::DeserializeOwned};
 use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::Cell;
 #[cfg(feature = "async")]
 use std::time::Duration;
 
 /// Buffers larger than this are not kept for the next message.
-const KEPT: usize = 1 << 20;
+const KEPT_MOST: usize = 1 << 20;
 
 thread_local! {
-    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    static SCRATCH: Cell<Option<Box<Kept>>> = const { Cell::new(None) };
 }
 
-/// Lends a buffer of this thread; taken out while in use, since encoding may itself use a queue.
-#[inline(always)]
-fn with_scratch<R>(body: impl FnOnce(&mut Vec<u8>) -> R) -> R {
-    let mut scratch = SCRATCH.take();
-    let result = body(&mut scratch);
-    if scratch.capacity() <= KEPT {
-        SCRATCH.set(scratch);
+/// In a box, so that what moves is one word.
+#[derive(Default)]
+struct Kept(Vec<u8>);
+
+/// A buffer of this thread; taken out while in use, since encoding may itself use a queue. No closure is lent it: what that returns would go through
+/// memory, as a vector that moves would, and both cost what is told at [`Core::put_plain`].
+struct Scratch(Option<Box<Kept>>);
+
+impl Scratch {
+    #[inline(always)]
+    fn take() -> Scratch {
+        Scratch(Some(SCRATCH.with(Cell::take).unwrap_or_default()))
     }
-    result
+
+    #[inline(always)]
+    fn buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.0.get_or_insert_default().0
+    }
+}
+
+impl Drop for Scratch {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if self.0.as_ref().is_some_and(|buffer| buffer.0.capacity() <= KEPT_MOST) {
+            SCRATCH.with(|kept| kept.set(self.0.take()));
+        }
+    }
 }
 
 #[inline]
@@ -47,27 +66,33 @@ pub(crate) fn put<T: Serialize + 'static>(
 ) -> Result<(), Refused> {
     // Where the bytes are the value, nothing is written to a buffer.
     if let Some((encoding, bytes)) = wire::own(value) {
-        if core.put_plain(encoding, bytes, socket, watched) {
-            return Ok(());
-        }
-        return put_slowly(core, socket, watched, value, deadline, &mut Vec::new());
+        return put_bytes(core, socket, watched, encoding, bytes, deadline);
     }
-    with_scratch(|scratch| put_slowly(core, socket, watched, value, deadline, scratch))
-}
-
-fn put_slowly<T: Serialize + 'static>(
-    core: &Core,
-    socket: &Handle,
-    watched: bool,
-    value: &T,
-    deadline: Deadline,
-    scratch: &mut Vec<u8>,
-) -> Result<(), Refused> {
-    let message = wire::encode(value, scratch).map_err(Refused::Encode)?;
+    let mut scratch = Scratch::take();
+    let message = match wire::encode(value, scratch.buffer()) {
+        Ok(message) => message,
+        Err(error) => return Err(Refused::Encode(error)),
+    };
     if message.handles.is_empty() && core.put_plain(message.encoding, message.bytes, socket, watched) {
         return Ok(());
     }
     core.put(message, socket, watched, deadline)
+}
+
+/// Puts bytes that are the value.
+#[inline(always)]
+pub(crate) fn put_bytes(
+    core: &Core,
+    socket: &Handle,
+    watched: bool,
+    encoding: Encoding,
+    bytes: &[u8],
+    deadline: Deadline,
+) -> Result<(), Refused> {
+    if core.put_plain(encoding, bytes, socket, watched) {
+        return Ok(());
+    }
+    core.put(Message { encoding, bytes, handles: Handles::default() }, socket, watched, deadline)
 }
 
 /// Puts, in a future: waits in the kernel for room, and tries again.
@@ -133,11 +158,11 @@ fn get_plain<T: DeserializeOwned + 'static>(core: &Core) -> Option<Result<T, Dec
         let encoding = core.get_plain(&mut bytes)?;
         return Some(wire::decode(encoding, Cow::Owned(bytes), Vec::new()));
     }
-    with_scratch(|scratch| {
-        scratch.clear();
-        let encoding = core.get_plain(scratch)?;
-        Some(wire::decode(encoding, Cow::Borrowed(scratch), Vec::new()))
-    })
+    let mut scratch = Scratch::take();
+    let bytes = scratch.buffer();
+    bytes.clear();
+    let encoding = core.get_plain(bytes)?;
+    Some(wire::decode(encoding, Cow::Borrowed(bytes), Vec::new()))
 }
 
 /// As [`get`], with the claim.
@@ -155,13 +180,13 @@ pub(crate) fn get_claimed<T: DeserializeOwned + 'static>(
             None => Ok(None),
         };
     }
-    with_scratch(|scratch| {
-        scratch.clear();
-        match core.get(socket, watched, deadline, scratch)? {
-            Some(taken) => decode(core, taken, Cow::Borrowed(scratch)).map(Some),
-            None => Ok(None),
-        }
-    })
+    let mut scratch = Scratch::take();
+    let bytes = scratch.buffer();
+    bytes.clear();
+    match core.get(socket, watched, deadline, bytes)? {
+        Some(taken) => decode(core, taken, Cow::Borrowed(bytes)).map(Some),
+        None => Ok(None),
+    }
 }
 
 /// Decodes what was taken. What cannot be decoded, or panics, is nobody's to do: its claim is counted lost.

@@ -66,7 +66,7 @@ pub struct Queue<T> {
 
 impl<T> Queue<T> {
     /// A whole queue holds both lifelines, so neither can be seen cut.
-    const WATCHED: bool = false;
+    pub(crate) const WATCHED: bool = false;
 
     /// Makes a queue without a bound: `put` never waits for room, only memory limits it.
     ///

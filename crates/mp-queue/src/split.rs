@@ -19,7 +19,7 @@ pub struct Sender<T> {
 
 impl<T> Sender<T> {
     /// It holds one lifeline only, so the other side can be seen to go.
-    const WATCHED: bool = true;
+    pub(crate) const WATCHED: bool = true;
 
     pub(crate) fn over(end: End) -> Sender<T> {
         Sender { end, values: PhantomData }
@@ -51,7 +51,7 @@ pub struct Receiver<T> {
 
 impl<T> Receiver<T> {
     /// It holds one lifeline only, so the other side can be seen to go.
-    const WATCHED: bool = true;
+    pub(crate) const WATCHED: bool = true;
 
     pub(crate) fn over(end: End) -> Receiver<T> {
         Receiver { end, values: PhantomData }

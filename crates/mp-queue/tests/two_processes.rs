@@ -186,11 +186,14 @@ fn another_type_than_was_put_is_an_error_not_a_value() {
         let queue: Queue<Vec<u8>> = take("queue").unwrap();
         let error = queue.get().unwrap_err();
         assert!(error.to_string().contains("Vec<u8>"), "{error}");
+        let error = queue.get_bytes_into(&mut [0; 8]).unwrap_err();
+        assert!(error.to_string().contains("Vec<u8>"), "{error}");
         assert!(queue.try_get().unwrap_err().is_empty());
         return;
     }
     guarded(|| {
         let queue = Queue::new().unwrap();
+        queue.put("text".to_owned()).unwrap();
         queue.put("text".to_owned()).unwrap();
         assert!(start(TEST, "child", &queue).wait().success());
     });

@@ -260,6 +260,29 @@ fn the_memory_of_one_large_value_is_given_back_with_it() {
 }
 
 #[test]
+fn many_large_values_take_turns_in_memory_that_goes_back_when_they_end() {
+    guarded(|| {
+        let queue = Queue::new().unwrap();
+        let (mut buffer, mut kept) = (vec![0; 8 << 20], 0);
+        for n in 1..=30_u8 {
+            queue.put_bytes(&vec![n; 8 << 20]).unwrap();
+            assert_eq!(queue.get_bytes_into(&mut buffer).unwrap(), 8 << 20);
+            assert!(buffer.iter().all(|byte| *byte == n));
+            kept += usize::from(memory() >= 8 << 20);
+            assert!(memory() < 20 << 20, "{}", memory());
+        }
+        assert!(kept >= 20, "{kept}");
+        until_given_back(&queue, 1 << 20);
+        // More than may be kept goes back at once, as one alone does.
+        for _ in 0..20 {
+            queue.put(vec![7_u8; 80 << 20]).unwrap();
+            assert_eq!(queue.get().unwrap().len(), 80 << 20);
+            assert!(memory() < 1 << 20);
+        }
+    });
+}
+
+#[test]
 fn a_long_stream_of_small_values_takes_little_memory() {
     guarded(|| {
         let queue = Queue::new().unwrap();

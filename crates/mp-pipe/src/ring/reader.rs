@@ -46,6 +46,12 @@ impl ReaderCache {
         self.regions.current.as_ref().map_or(0, |region| region.size)
     }
 
+    /// Whether the memory of the region that is read from may be the next large message's.
+    #[must_use]
+    pub fn may_pass_on(&self) -> bool {
+        self.regions.current.as_ref().is_some_and(|region| is_passed_on(region.size))
+    }
+
     /// `published` messages were seen to be there, with Acquire, by this process.
     #[inline(always)]
     pub fn have_seen(&mut self, published: u64) {

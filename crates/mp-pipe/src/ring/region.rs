@@ -186,7 +186,7 @@ impl Ring {
             Some(region) => region,
             None => self.map_region(index)?,
         };
-        let large = |region: &Region| !region.is_ring() && region.size <= SPARE_MOST;
+        let large = |region: &Region| is_passed_on(region.size);
         if let Some(left) = regions.current.replace(region).filter(large) {
             regions.before.truncate(BEFORE - 1);
             regions.before.insert(0, left);
@@ -289,8 +289,7 @@ impl Ring {
         self.word(REGION).store(next, Relaxed);
         mp_core::step!("ring.free", 1);
         self.free_regions(|region, extent| {
-            let large = !extent.size.is_power_of_two() && extent.size <= SPARE_MOST;
-            let offered = large && self.spare().offer(region, extent);
+            let offered = is_passed_on(extent.size) && self.spare().offer(region, extent);
             if offered {
                 mp_core::step!("ring.spare", 1);
             }

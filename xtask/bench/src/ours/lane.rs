@@ -36,15 +36,31 @@ impl Lane for Owned {
 }
 
 /// To the other side, and from it.
-type Queues = (Queue<Vec<u8>>, Queue<Vec<u8>>);
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Queues(Queue<Vec<u8>>, Queue<Vec<u8>>);
 
 impl Lane for Queues {
     fn send(&mut self, message: &[u8]) -> Result<(), Failure> {
-        Ok(self.0.put(message.to_vec())?)
+        Ok(self.0.put_bytes(message)?)
     }
 
     fn recv(&mut self, buffer: &mut Vec<u8>) -> Result<(), Failure> {
-        *buffer = self.1.get()?;
+        self.1.get_bytes_into(buffer)?;
+        Ok(())
+    }
+}
+
+/// As a `Vec` of its own on either side.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct OwnedQueues(Queues);
+
+impl Lane for OwnedQueues {
+    fn send(&mut self, message: &[u8]) -> Result<(), Failure> {
+        Ok(self.0.0.put(message.to_vec())?)
+    }
+
+    fn recv(&mut self, buffer: &mut Vec<u8>) -> Result<(), Failure> {
+        *buffer = self.0.1.get()?;
         Ok(())
     }
 }
@@ -59,11 +75,21 @@ pub(crate) fn owned<const SIZE: usize>(meter: &mut Meter) -> Measured {
     measure::<SIZE, _>(meter, Owned(here), Owned(there))
 }
 
-/// No more than 64 MiB of messages at a time, and two of those that are as long.
 pub(crate) fn queue<const SIZE: usize>(meter: &mut Meter) -> Measured {
+    let (here, there) = queues::<SIZE>()?;
+    measure::<SIZE, _>(meter, here, there)
+}
+
+pub(crate) fn queue_owned<const SIZE: usize>(meter: &mut Meter) -> Measured {
+    let (here, there) = queues::<SIZE>()?;
+    measure::<SIZE, _>(meter, OwnedQueues(here), OwnedQueues(there))
+}
+
+/// No more than 64 MiB of messages at a time, and two of those that are as long.
+fn queues<const SIZE: usize>() -> std::io::Result<(Queues, Queues)> {
     let bound = ((64 << 20) / SIZE).clamp(2, 1024);
     let (to, from) = (Queue::bounded(bound)?, Queue::bounded(bound)?);
-    measure::<SIZE, Queues>(meter, (to.clone(), from.clone()), (from, to))
+    Ok((Queues(to.clone(), from.clone()), Queues(from, to)))
 }
 
 fn measure<const SIZE: usize, L>(meter: &mut Meter, mut here: L, there: L) -> Measured

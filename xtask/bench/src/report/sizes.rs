@@ -19,7 +19,7 @@ const ROWS: &[(&str, u32)] = &[
 const CURVES: &[(&str, [&str; 2], &str)] = &[
     ("pipe()", ["pipe()", "pipe() into a buffer"], "#d1495b"),
     ("pipe(), owned", ["pipe() owned", "pipe() owned"], "#ee8fa0"),
-    ("Queue", ["Queue", "Queue"], "#8c1c35"),
+    ("Queue", ["Queue", "Queue into a buffer"], "#8c1c35"),
     ("limit: a ring", ["ring", "ring of bytes"], "#7c8794"),
     ("pipe of the kernel", ["pipe of the kernel"; 2], "#1f4e8c"),
     ("Unix socket", ["Unix socket"; 2], "#5b8fd6"),

@@ -43,7 +43,8 @@ pub(super) const STREAM_1KIB: Row = Row {
     contestants: &[
         C::ours("pipe() into a buffer", "ring of bytes", ours::lane::into_buffer::<{ 1 << 10 }>),
         C::ours("pipe() owned", "ring of bytes", ours::lane::owned::<{ 1 << 10 }>),
-        C::ours("Queue", "ring of bytes", ours::lane::queue::<{ 1 << 10 }>),
+        C::ours("Queue into a buffer", "ring of bytes", ours::lane::queue::<{ 1 << 10 }>),
+        C::ours("Queue owned", "ring of bytes", ours::lane::queue_owned::<{ 1 << 10 }>),
         C::limit("ring of bytes", limit::bytes::stream::<{ 1 << 10 }>),
         C::peer("pipe of the kernel", peers::kernel::pipe_lane::<{ 1 << 10 }>),
         C::peer("Unix socket", peers::kernel::socket_lane::<{ 1 << 10 }>),
@@ -66,7 +67,8 @@ pub(super) const STREAM_64KIB: Row = Row {
     contestants: &[
         C::ours("pipe() into a buffer", "ring of bytes", ours::lane::into_buffer::<{ 1 << 16 }>),
         C::ours("pipe() owned", "ring of bytes", ours::lane::owned::<{ 1 << 16 }>),
-        C::ours("Queue", "ring of bytes", ours::lane::queue::<{ 1 << 16 }>),
+        C::ours("Queue into a buffer", "ring of bytes", ours::lane::queue::<{ 1 << 16 }>),
+        C::ours("Queue owned", "ring of bytes", ours::lane::queue_owned::<{ 1 << 16 }>),
         C::limit("ring of bytes", limit::bytes::stream::<{ 1 << 16 }>),
         C::limit("memcpy", limit::large::memcpy::<{ 1 << 16 }>),
         C::peer("pipe of the kernel", peers::kernel::pipe_lane::<{ 1 << 16 }>),
@@ -90,7 +92,8 @@ pub(super) const STREAM_1MIB: Row = Row {
     contestants: &[
         C::ours("pipe() into a buffer", "ring of bytes", ours::lane::into_buffer::<{ 1 << 20 }>),
         C::ours("pipe() owned", "ring of bytes", ours::lane::owned::<{ 1 << 20 }>),
-        C::ours("Queue", "ring of bytes", ours::lane::queue::<{ 1 << 20 }>),
+        C::ours("Queue into a buffer", "ring of bytes", ours::lane::queue::<{ 1 << 20 }>),
+        C::ours("Queue owned", "ring of bytes", ours::lane::queue_owned::<{ 1 << 20 }>),
         C::limit("ring of bytes", limit::bytes::stream::<{ 1 << 20 }>),
         C::limit("memcpy", limit::large::memcpy::<{ 1 << 20 }>),
         C::peer("pipe of the kernel", peers::kernel::pipe_lane::<{ 1 << 20 }>),
@@ -114,7 +117,8 @@ pub(super) const STREAM_64MIB: Row = Row {
     contestants: &[
         C::ours("pipe() into a buffer", "ring of bytes", ours::lane::into_buffer::<{ 64 << 20 }>),
         C::ours("pipe() owned", "ring of bytes", ours::lane::owned::<{ 64 << 20 }>),
-        C::ours("Queue", "ring of bytes", ours::lane::queue::<{ 64 << 20 }>),
+        C::ours("Queue into a buffer", "ring of bytes", ours::lane::queue::<{ 64 << 20 }>),
+        C::ours("Queue owned", "ring of bytes", ours::lane::queue_owned::<{ 64 << 20 }>),
         C::limit("ring of bytes", limit::bytes::stream::<{ 64 << 20 }>),
         C::limit("memcpy", limit::large::memcpy::<{ 64 << 20 }>),
         C::peer("pipe of the kernel", peers::kernel::pipe_lane::<{ 64 << 20 }>),

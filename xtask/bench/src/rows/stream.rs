@@ -18,6 +18,7 @@ pub(super) const ROW: Row = Row {
     contestants: &[
         C::ours("pipe()", "ring", ours::pipe::stream),
         C::ours("Queue", "ring", ours::queue::stream),
+        C::ours("Queue, Vec<u8>", "ring", ours::queue::stream_owned),
         C::ours("Listener and Client", "ring", ours::listener::stream),
         C::limit("ring", limit::links::stream),
         C::peer("pipe of the kernel", peers::kernel::pipe_stream),
