@@ -6,7 +6,8 @@ use crate::meter::Meter;
 /// Two-way, for messages of `N` bytes.
 pub(crate) trait Link<const N: usize> {
     fn send(&mut self, message: &[u8; N]) -> Result<(), Failure>;
-    fn recv(&mut self) -> Result<[u8; N], Failure>;
+    /// Into `message`, which is used again and again.
+    fn recv(&mut self, message: &mut [u8; N]) -> Result<(), Failure>;
 }
 
 /// The first byte of a message says what the other side does with it.
@@ -22,8 +23,9 @@ fn message<const N: usize>(mark: u8) -> [u8; N] {
 
 /// The other side: takes messages, answers those that want it, until told to stop.
 pub(crate) fn serve<const N: usize>(link: &mut impl Link<N>) -> Result<(), Failure> {
+    let mut message = [0; N];
     loop {
-        let message = link.recv()?;
+        link.recv(&mut message)?;
         match message[0] {
             PLAIN => {}
             ANSWER => link.send(&message)?,
@@ -35,11 +37,11 @@ pub(crate) fn serve<const N: usize>(link: &mut impl Link<N>) -> Result<(), Failu
 
 /// Each message is answered before the next is sent.
 pub(crate) fn round_trip<const N: usize>(meter: &mut Meter, link: &mut impl Link<N>) -> Measured {
-    let ask = message(ANSWER);
+    let (ask, mut answer) = (message(ANSWER), [0; N]);
     meter.measure(|n| {
         for _ in 0..n {
             link.send(&ask)?;
-            link.recv()?;
+            link.recv(&mut answer)?;
         }
         Ok(())
     })?;
@@ -48,14 +50,13 @@ pub(crate) fn round_trip<const N: usize>(meter: &mut Meter, link: &mut impl Link
 
 /// Only the last message of a batch is answered: all before it have then been taken.
 pub(crate) fn stream<const N: usize>(meter: &mut Meter, link: &mut impl Link<N>) -> Measured {
-    let (plain, ask) = (message(PLAIN), message(ANSWER));
+    let (plain, ask, mut answer) = (message(PLAIN), message(ANSWER), [0; N]);
     meter.measure(|n| {
         for _ in 1..n {
             link.send(&plain)?;
         }
         link.send(&ask)?;
-        link.recv()?;
-        Ok(())
+        Ok(link.recv(&mut answer)?)
     })?;
     Ok(link.send(&message(STOP))?)
 }

@@ -17,10 +17,9 @@ impl<const N: usize> Link<N> for Side {
         Ok(())
     }
 
-    fn recv(&mut self) -> Result<[u8; N], Failure> {
-        let mut message = [0; N];
-        Self::recv(self, &mut message);
-        Ok(message)
+    fn recv(&mut self, message: &mut [u8; N]) -> Result<(), Failure> {
+        Self::recv(self, message);
+        Ok(())
     }
 }
 

@@ -15,13 +15,8 @@ impl<const N: usize> Link<N> for Queues {
         Ok(self.0.put_bytes(message)?)
     }
 
-    fn recv(&mut self) -> Result<[u8; N], Failure> {
-        let mut message = [0; N];
-        if self.1.get_bytes_into(&mut message)? == N {
-            Ok(message)
-        } else {
-            Err("a message of another length".into())
-        }
+    fn recv(&mut self, message: &mut [u8; N]) -> Result<(), Failure> {
+        if self.1.get_bytes_into(message)? == N { Ok(()) } else { Err("a message of another length".into()) }
     }
 }
 
@@ -34,8 +29,9 @@ impl<const N: usize> Link<N> for Owned {
         Ok(self.0.put(message.to_vec())?)
     }
 
-    fn recv(&mut self) -> Result<[u8; N], Failure> {
-        self.1.get()?.try_into().map_err(|_| "a message of another length".into())
+    fn recv(&mut self, message: &mut [u8; N]) -> Result<(), Failure> {
+        *message = self.1.get()?.try_into().map_err(|_| "a message of another length")?;
+        Ok(())
     }
 }
 

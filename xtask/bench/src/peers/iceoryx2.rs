@@ -108,10 +108,11 @@ impl<const N: usize> Link<N> for Ends {
         Lane::send(self, message)
     }
 
-    fn recv(&mut self) -> Result<[u8; N], Failure> {
+    fn recv(&mut self, message: &mut [u8; N]) -> Result<(), Failure> {
         loop {
             if let Some(sample) = self.from.receive().map_err(failed)? {
-                return Ok(sample.payload().try_into()?);
+                *message = sample.payload().try_into()?;
+                return Ok(());
             }
             spin_loop();
         }

@@ -18,9 +18,10 @@ impl<const N: usize> Link<N> for Ends {
         Ok(self.0.send(message)?)
     }
 
-    fn recv(&mut self) -> Result<[u8; N], Failure> {
-        let message = self.1.recv().map_err(|error| format!("ipc-channel: {error}"))?;
-        message.try_into().map_err(|_| "a message of another length".into())
+    fn recv(&mut self, message: &mut [u8; N]) -> Result<(), Failure> {
+        let received = self.1.recv().map_err(|error| format!("ipc-channel: {error}"))?;
+        *message = received.try_into().map_err(|_| "a message of another length")?;
+        Ok(())
     }
 }
 

@@ -29,10 +29,8 @@ impl<const N: usize, R: Read, W: Write> Link<N> for Bytes<R, W> {
         Ok(self.to.write_all(message)?)
     }
 
-    fn recv(&mut self) -> Result<[u8; N], Failure> {
-        let mut message = [0; N];
-        self.from.read_exact(&mut message)?;
-        Ok(message)
+    fn recv(&mut self, message: &mut [u8; N]) -> Result<(), Failure> {
+        Ok(self.from.read_exact(message)?)
     }
 }
 

@@ -56,8 +56,9 @@ impl<const N: usize> Link<N> for Ends<N> {
         Ok(self.0.send(*message)?)
     }
 
-    fn recv(&mut self) -> Result<[u8; N], Failure> {
-        Ok(self.1.recv()?)
+    fn recv(&mut self, message: &mut [u8; N]) -> Result<(), Failure> {
+        *message = self.1.recv()?;
+        Ok(())
     }
 }
 
