@@ -250,7 +250,16 @@ fn take_part(role: &str) {
 /// waits behind a busy stranger does none. What the queue answers for is how long somebody is at it for each turn that he gets. That is
 /// the same for all when those who wait are served in their order, however seldom the scheduler then lets them run; who is passed over
 /// or woken in vain needs longer.
-fn assert_fair(crowd: &[Had]) {
+///
+/// On a machine that has much else to do the scheduler may still leave one of them waiting in the middle of its turns; so it has three goes.
+/// Who is passed over by the queue is so each time.
+fn assert_fair(shares: impl Fn() -> Vec<Had>) {
+    let unfair: Vec<String> = (0..3).map_while(|_| wronged(&shares())).collect();
+    assert!(unfair.len() < 3, "{unfair:#?}");
+}
+
+/// Whether somebody is, and who had what.
+fn wronged(crowd: &[Had]) -> Option<String> {
     let fair = crowd.iter().map(|had| had.count).sum::<u64>() / CROWD as u64;
     let took: Duration = crowd.iter().map(|had| had.took).sum();
     let usual = took.as_secs_f64() / crowd.iter().map(|had| had.turns).sum::<u64>().max(1) as f64;
@@ -259,7 +268,7 @@ fn assert_fair(crowd: &[Had]) {
         .filter(|had| had.count < fair / 3)
         // The turn that it waited for when all ended counts.
         .any(|had| had.took.as_secs_f64() > 3.0 * usual * (had.turns + 1) as f64);
-    assert!(!wronged, "usually {usual} s for a turn; {crowd:?}");
+    wronged.then(|| format!("usually {usual} s for a turn; {crowd:?}"))
 }
 
 #[test]
@@ -267,7 +276,7 @@ fn none_of_eight_producers_gets_less_than_a_third_of_its_share() {
     const TEST: &str = "none_of_eight_producers_gets_less_than_a_third_of_its_share";
     match role() {
         Some(role) => take_part(&role),
-        None => guarded(|| assert_fair(&shares(TEST, "producer"))),
+        None => guarded(|| assert_fair(|| shares(TEST, "producer"))),
     }
 }
 
@@ -276,6 +285,6 @@ fn none_of_eight_consumers_gets_less_than_a_third_of_its_share() {
     const TEST: &str = "none_of_eight_consumers_gets_less_than_a_third_of_its_share";
     match role() {
         Some(role) => take_part(&role),
-        None => guarded(|| assert_fair(&shares(TEST, "consumer"))),
+        None => guarded(|| assert_fair(|| shares(TEST, "consumer"))),
     }
 }
