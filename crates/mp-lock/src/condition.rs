@@ -15,7 +15,7 @@ use crate::mutex::MutexGuard;
 use crate::orphan::News;
 use crate::plain;
 use crate::raw::sync::{Looks, Watch};
-use crate::raw::tickets::Tickets;
+use crate::raw::tickets::{Marked, Tickets};
 use crate::rlock::RLockGuard;
 use crate::spin::Spin;
 use mp_core::{Deadline, Identity};
@@ -123,7 +123,7 @@ pub struct Condition(Arc<Inner>);
 struct Inner {
     segment: Segment,
     spin: Spin,
-    looks: Arc<Looks>,
+    looks: Looks,
 }
 
 impl Condition {
@@ -160,7 +160,7 @@ impl Condition {
     }
 
     fn over(segment: Segment) -> Condition {
-        Condition(Arc::new(Inner { segment, spin: Spin::default(), looks: Arc::default() }))
+        Condition(Arc::new(Inner { segment, spin: Spin::default(), looks: Looks::default() }))
     }
 
     /// Gives the lock back, waits until notified, and acquires the lock again.
@@ -241,8 +241,17 @@ impl Condition {
 
     /// Wakes one that waits, the longest first.
     #[doc(alias = "notify")]
+    #[inline(always)]
     pub fn notify_one(&self) {
-        self.notify(1);
+        if let Some(marked) = self.mark_one() {
+            marked.wake();
+        }
+        mp_core::step!("condition.notify", 4);
+    }
+
+    /// Notifies one; whom to wake.
+    fn mark_one(&self) -> Option<Marked<'_>> {
+        self.tickets().notify_one()
     }
 
     /// Wakes `count` of those that wait, the longest first; all, when there are fewer.
@@ -279,7 +288,7 @@ impl Condition {
         if !held.is_ours() {
             return Err(LockError::Os(libc::EPERM));
         }
-        let (tickets, me, alive) = (self.tickets(), Identity::current().pack(), Identity::packed_is_alive);
+        let (tickets, me, alive) = (self.tickets(), Identity::current_packed(), Identity::packed_is_alive);
         let enlisted =
             tickets.enlist(me).or_else(|| if tickets.sweep(me, alive) { tickets.enlist(me) } else { None });
         let place = enlisted.ok_or(LockError::TooMany)?;

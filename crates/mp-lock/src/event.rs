@@ -110,6 +110,7 @@ impl Event {
         Event(Arc::new(Inner { segment, bell: EventFd(bell), spin: Spin::default() }))
     }
 
+    #[inline]
     fn flag(&self) -> Flag<'_, EventFd> {
         Flag::new(self.0.segment.map().atomic_u32(WORD), &self.0.bell)
     }
@@ -122,6 +123,7 @@ impl Event {
     }
 
     /// Sets the flag and wakes all who wait. Takes no lock, so a signal handler may call it.
+    #[inline(always)]
     pub fn set(&self) {
         self.flag().set();
     }

@@ -12,7 +12,7 @@
 use crate::error::LockError;
 use crate::orphan::Owner;
 use crate::plain;
-use crate::raw::gate::Gate;
+use crate::raw::gate::{Gate, Owed};
 use crate::raw::permits::Permits;
 use crate::raw::sync::{Looks, Watch};
 use crate::raw::table::ABSENT;
@@ -65,7 +65,7 @@ struct Inner {
     /// Where the last permit was found: likely to be free again.
     hint: AtomicUsize,
     spin: Spin,
-    looks: Arc<Looks>,
+    looks: Looks,
 }
 
 impl Inner {
@@ -98,7 +98,7 @@ impl Inner {
             entries,
             hint: AtomicUsize::new(0),
             spin: Spin::default(),
-            looks: Arc::default(),
+            looks: Looks::default(),
         }))
     }
 
@@ -106,7 +106,12 @@ impl Inner {
     fn permits<'a>(&'a self) -> Permits<'a, impl Fn(usize) -> &'a AtomicU64> {
         let map = self.segment.map();
         let word = |place: usize| map.atomic_u64(TABLE + place * 8);
-        Permits::new(Gate(map.atomic_u32(GATE)), map.atomic_u32(USED), self.entries, word)
+        Permits::new(self.gate(), map.atomic_u32(USED), self.entries, word)
+    }
+
+    #[inline]
+    fn gate(&self) -> Gate<'_> {
+        Gate(self.segment.map().atomic_u32(GATE))
     }
 
     fn hint(&self) -> usize {
@@ -115,7 +120,7 @@ impl Inner {
 
     #[inline]
     fn take(&self) -> Option<usize> {
-        let place = self.permits().take(Identity::current().pack(), self.hint())?;
+        let place = self.permits().take(Identity::current_packed(), self.hint())?;
         self.hint.store(place, Ordering::Relaxed);
         Some(place)
     }
@@ -139,7 +144,7 @@ impl Inner {
         if spun {
             return found;
         }
-        let me = Identity::current().pack();
+        let me = Identity::current_packed();
         let place = permits.acquire(
             me,
             self.hint(),
@@ -167,17 +172,38 @@ impl Inner {
         }
     }
 
+    #[inline(always)]
     fn give_back(&self, place: usize) {
-        // Where the next one looks first.
-        self.hint.store(place, Ordering::Relaxed);
-        self.permits().give_back(place, Identity::current().pack());
+        if let Some(owed) = self.free(place) {
+            self.wake(owed);
+        }
     }
 
+    /// Wakes who waits for the permit that is there now.
+    #[inline(always)]
+    fn wake(&self, owed: Owed) {
+        mp_core::step!("semaphore.release", 3);
+        self.gate().wake(owed);
+        mp_core::step!("semaphore.release", 4);
+    }
+
+    fn free(&self, place: usize) -> Option<Owed> {
+        // Where the next one looks first.
+        self.hint.store(place, Ordering::Relaxed);
+        self.permits().give_back(place, Identity::current_packed())
+    }
+
+    #[inline(always)]
     fn release(&self, permits: usize) -> Result<(), ReleaseError> {
-        match (0..permits).find(|_| !self.permits().add()) {
-            None => Ok(()),
-            Some(released) => Err(ReleaseError { released }),
+        for released in 0..permits {
+            let owed = self.add().ok_or(ReleaseError { released })?;
+            self.wake(owed);
         }
+        Ok(())
+    }
+
+    fn add(&self) -> Option<Owed> {
+        self.permits().add()
     }
 
     fn debug(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -314,6 +340,7 @@ macro_rules! semaphore {
             /// # Errors
             ///
             /// When there is no room for that many; those before were released.
+            #[inline(always)]
             pub fn release(&self, permits: usize) -> Result<(), ReleaseError> {
                 self.0.release(permits)
             }
@@ -420,12 +447,13 @@ impl Permit {
     /// Gives up keeping track of it: it is gone until somebody calls `release` on the semaphore.
     pub fn forget(mut self) {
         if let Some(semaphore) = self.semaphore.take() {
-            semaphore.permits().table().forget(self.place, Identity::current().pack());
+            semaphore.permits().table().forget(self.place, Identity::current_packed());
         }
     }
 }
 
 impl Drop for Permit {
+    #[inline]
     fn drop(&mut self) {
         if let Some(semaphore) = &self.semaphore {
             semaphore.give_back(self.place);

@@ -72,8 +72,17 @@ impl<'a, B: Bell> Flag<'a, B> {
         self.word.load(Ordering::Acquire) & POLLED != 0
     }
 
-    #[inline]
+    /// Sets it and wakes all who sleep.
+    #[inline(always)]
     pub(crate) fn set(&self) {
+        if self.set_silently() {
+            wake(self.word, u32::MAX);
+        }
+        mp_core::step!("event.set", 3);
+    }
+
+    /// Sets it; whether somebody may sleep. The wake is the caller's, from where it need not return first.
+    fn set_silently(&self) -> bool {
         will_write(self.word);
         let mut now = self.word.load(Ordering::Acquire);
         let mut rung = false;
@@ -93,10 +102,7 @@ impl<'a, B: Bell> Flag<'a, B> {
             }
         }
         mp_core::step!("event.set", 2);
-        if now & SLEEPERS != 0 {
-            wake(self.word, u32::MAX);
-        }
-        mp_core::step!("event.set", 3);
+        now & SLEEPERS != 0
     }
 
     pub(crate) fn clear(&self) {
@@ -151,7 +157,7 @@ impl<'a, B: Bell> Flag<'a, B> {
     }
 
     /// Waits on from `first`; false when the time is over.
-    pub(crate) fn wait(&self, first: u32, mut watch: Watch) -> bool {
+    pub(crate) fn wait(&self, first: u32, mut watch: Watch<'_>) -> bool {
         loop {
             let now = self.word.load(Ordering::Acquire);
             if self.done_by(first, now) {

@@ -9,6 +9,8 @@
 //! | 1 | one may sleep | 3, or leaves it when it is he | 0, wakes all | 0, wakes one |
 //! | 3 | several may sleep | – | 0, wakes all | wakes one; when there was none: 0, wakes all |
 //!
+//! `open_one` comes in two halves, the change and the wake; `open_all` has both.
+//!
 //! Invariants:
 //! 1. A change between `look` and `sleep` changes the word, so `sleep` returns at once.
 //! 2. While somebody sleeps, a bit is set or a wake for him is on its way: the first of the kernel's queue is the one who has
@@ -25,6 +27,16 @@ const SLEEPER: u32 = 1;
 const SEVERAL: u32 = 3;
 const CHANGE: u32 = 4;
 
+/// Whom a change is to wake.
+#[derive(Clone, Copy, Debug)]
+#[must_use = "who sleeps is woken after it"]
+pub(crate) enum Owed {
+    Nobody,
+    TheOne,
+    /// One of several; what the word became.
+    One(u32),
+}
+
 /// The word.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Gate<'a>(pub(crate) &'a AtomicU32);
@@ -37,7 +49,7 @@ impl Gate<'_> {
     }
 
     /// Sleeps until a change after `seen`, as long as `watch` lets it. May return early.
-    pub(crate) fn sleep(self, seen: u32, watch: &mut Watch) {
+    pub(crate) fn sleep(self, seen: u32, watch: &mut Watch<'_>) {
         let mut now = self.0.load(Ordering::Relaxed);
         loop {
             if now & !SEVERAL != seen {
@@ -87,14 +99,24 @@ impl Gate<'_> {
         }
     }
 
-    /// Something has changed that one waiter can use.
+    /// Something has changed that one waiter can use: counts it. The wake is the caller's, from where it need not return first.
     #[inline]
-    pub(crate) fn open_one(self) {
+    pub(crate) fn open_one(self) -> Owed {
         let (before, now) = self.change(|word| if word & SEVERAL == SEVERAL { 0 } else { SLEEPER });
         match before & SEVERAL {
-            0 => {}
-            SLEEPER => _ = wake(self.0, 1),
-            _ => self.wake_one_of_several(now),
+            0 => Owed::Nobody,
+            SLEEPER => Owed::TheOne,
+            _ => Owed::One(now),
+        }
+    }
+
+    /// The other half of [`open_one`](Gate::open_one).
+    #[inline(always)]
+    pub(crate) fn wake(self, owed: Owed) {
+        match owed {
+            Owed::Nobody => {}
+            Owed::TheOne => _ = wake(self.0, 1),
+            Owed::One(now) => self.wake_one_of_several(now),
         }
     }
 

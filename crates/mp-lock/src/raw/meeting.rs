@@ -123,7 +123,7 @@ where
         number: u64,
         place: usize,
         me: u64,
-        mut watch: Watch,
+        mut watch: Watch<'_>,
         alive: impl Fn(u64) -> bool,
     ) -> Met {
         loop {

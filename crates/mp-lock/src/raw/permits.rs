@@ -10,7 +10,7 @@
 //! Memory orderings: as the table and the gate say. `used` grows with AcqRel before the exchange that makes an entry free,
 //! and the gate opens after it: who sees the gate's change sees the new `used`.
 
-use super::gate::Gate;
+use super::gate::{Gate, Owed};
 use super::sync::{AtomicU32, AtomicU64, Watch};
 use super::table::Table;
 use std::sync::atomic::Ordering;
@@ -69,7 +69,7 @@ impl<'a, F: Fn(usize) -> &'a AtomicU64> Permits<'a, F> {
         &self,
         me: u64,
         hint: usize,
-        mut watch: Watch,
+        mut watch: Watch<'_>,
         alive: impl Fn(u64) -> bool,
     ) -> Option<usize> {
         loop {
@@ -88,28 +88,23 @@ impl<'a, F: Fn(usize) -> &'a AtomicU64> Permits<'a, F> {
         }
     }
 
-    /// Gives a permit back; false when it was not `me`'s.
+    /// Gives a permit back, and says whom the gate is to wake; `None` when it was not `me`'s.
     #[inline]
-    pub(crate) fn give_back(&self, place: usize, me: u64) -> bool {
+    pub(crate) fn give_back(&self, place: usize, me: u64) -> Option<Owed> {
         mp_core::step!("semaphore.release", 1);
         self.gate.will_open();
         let was_mine = self.table().give_back(place, me);
-        if was_mine {
+        was_mine.then(|| {
             mp_core::step!("semaphore.release", 2);
-            self.gate.open_one();
-        }
-        mp_core::step!("semaphore.release", 3);
-        was_mine
+            self.gate.open_one()
+        })
     }
 
-    /// Adds one free permit; false when there is no room.
-    pub(crate) fn add(&self) -> bool {
+    /// Adds one free permit, and says whom the gate is to wake; `None` when there is no room.
+    pub(crate) fn add(&self) -> Option<Owed> {
         self.gate.will_open();
         let added = self.table().add() || self.extend();
-        if added {
-            self.gate.open_one();
-        }
-        added
+        added.then(|| self.gate.open_one())
     }
 
     /// Looks further, for an entry that was never there.

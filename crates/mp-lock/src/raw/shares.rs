@@ -107,7 +107,7 @@ where
     }
 
     /// Waits, under the mutex, until nobody reads; false when the time is over.
-    pub(crate) fn await_none(&self, mut watch: Watch, alive: impl Fn(u64) -> bool) -> bool {
+    pub(crate) fn await_none(&self, mut watch: Watch<'_>, alive: impl Fn(u64) -> bool) -> bool {
         loop {
             let seen = self.gate.look();
             if self.none() {

@@ -4,7 +4,6 @@
 
 use mp_core::deadline::SLICE;
 use mp_core::{Deadline, park};
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -37,10 +36,10 @@ impl Looks {
 
 /// When a wait gives up, and when it looks after the dead next. A wait that is over within its first sleep reads no clock.
 #[derive(Debug)]
-pub(crate) struct Watch {
+pub(crate) struct Watch<'a> {
     deadline: Deadline,
     next_look: NextLook,
-    looks: Option<Arc<Looks>>,
+    looks: Option<&'a Looks>,
     /// The word as a gate's sleeper left it, see there.
     pub(super) armed: Option<u32>,
 }
@@ -55,15 +54,15 @@ enum NextLook {
     At(Duration),
 }
 
-impl Watch {
+impl<'a> Watch<'a> {
     /// A wait that begins now.
-    pub(crate) fn until(deadline: Deadline) -> Watch {
+    pub(crate) fn until(deadline: Deadline) -> Watch<'a> {
         Watch { deadline, next_look: NextLook::Unknown, looks: None, armed: None }
     }
 
     /// A wait that begins now, among others at one handle that look for each other.
-    pub(crate) fn among(looks: &Arc<Looks>, deadline: Deadline) -> Watch {
-        Watch { looks: Some(Arc::clone(looks)), ..Watch::until(deadline) }
+    pub(crate) fn among(looks: &'a Looks, deadline: Deadline) -> Watch<'a> {
+        Watch { looks: Some(looks), ..Watch::until(deadline) }
     }
 
     /// Whether the time is over.
@@ -81,7 +80,7 @@ impl Watch {
         };
         let (due, now) = (matches!(self.next_look, NextLook::At(_)), coarse_now());
         self.next_look = NextLook::At(now + wait);
-        due && self.looks.as_ref().is_none_or(|looks| looks.is_mine(now))
+        due && self.looks.is_none_or(|looks| looks.is_mine(now))
     }
 
     /// Sleeps while `word` holds `expected`, not beyond the next look, nor a slice. May return early.
@@ -106,6 +105,7 @@ fn coarse_now() -> Duration {
 }
 
 /// Wakes up to `count` who sleep on `word`; how many.
+#[inline]
 pub(crate) fn wake(word: &AtomicU32, count: u32) -> usize {
     park::wake(word, count)
 }

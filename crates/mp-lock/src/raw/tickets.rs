@@ -39,6 +39,24 @@ fn waits(ticket: u64) -> bool {
     ticket & WAITING != 0
 }
 
+/// Whose ticket was marked.
+#[must_use = "who sleeps is woken after it"]
+pub(crate) enum Marked<'a> {
+    Awake,
+    /// His bell has changed.
+    Asleep(&'a AtomicU32),
+}
+
+impl Marked<'_> {
+    #[inline(always)]
+    pub(crate) fn wake(self) {
+        if let Marked::Asleep(bell) = self {
+            mp_core::step!("condition.notify", 3);
+            wake(bell, 1);
+        }
+    }
+}
+
 /// A view of a condition's words: at most `most` tickets, of which `owner`, `state` and `bell` give the three words each.
 pub(crate) struct Tickets<'a, O, S, B> {
     /// The next number.
@@ -64,30 +82,31 @@ where
         (self.state)(place).compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
-    /// Marks a ticket that was seen waiting, and wakes its owner; false when it has changed.
-    fn mark(&self, place: usize, ticket: u64) -> bool {
+    /// Marks a ticket that was seen waiting, and says whom to wake; `None` when it has changed.
+    fn mark(&self, place: usize, ticket: u64) -> Option<Marked<'a>> {
         mp_core::step!("condition.notify", 1);
-        let marked = self.exchange(place, ticket, ticket & !STATE | MARKED);
-        if marked && ticket & STATE == ASLEEP {
-            mp_core::step!("condition.notify", 2);
-            let bell = (self.bell)(place);
-            bell.fetch_add(1, Ordering::Release);
-            mp_core::step!("condition.notify", 3);
-            wake(bell, 1);
+        if !self.exchange(place, ticket, ticket & !STATE | MARKED) {
+            return None;
         }
-        marked
+        if ticket & STATE != ASLEEP {
+            return Some(Marked::Awake);
+        }
+        mp_core::step!("condition.notify", 2);
+        let bell = (self.bell)(place);
+        bell.fetch_add(1, Ordering::Release);
+        Some(Marked::Asleep(bell))
     }
 
-    /// Marks the ticket that waits longest; false when none waits.
-    fn mark_oldest(&self) -> bool {
+    /// Marks the ticket that waits longest, and says whom to wake; `None` when none waits.
+    fn mark_oldest(&self) -> Option<Marked<'a>> {
         loop {
             let waiting = |place: usize| {
                 let ticket = (self.state)(place).load(Ordering::Acquire);
                 waits(ticket).then_some((ticket >> 2, ticket, place))
             };
-            let Some((_, ticket, place)) = (0..self.used()).filter_map(waiting).min() else { return false };
-            if self.mark(place, ticket) {
-                return true;
+            let (_, ticket, place) = (0..self.used()).filter_map(waiting).min()?;
+            if let Some(marked) = self.mark(place, ticket) {
+                return Some(marked);
             }
         }
     }
@@ -98,7 +117,11 @@ where
             let mut ticket = (self.state)(place).load(Ordering::Acquire);
             let number = ticket >> 2;
             // Who falls asleep this very moment still waits.
-            while waits(ticket) && ticket >> 2 == number && !self.mark(place, ticket) {
+            while waits(ticket) && ticket >> 2 == number {
+                if let Some(marked) = self.mark(place, ticket) {
+                    marked.wake();
+                    break;
+                }
                 ticket = (self.state)(place).load(Ordering::Acquire);
             }
         }
@@ -106,13 +129,19 @@ where
 
     /// Wakes `count` who wait, the longest first.
     pub(crate) fn notify(&self, count: usize) {
-        will_write(self.used);
         if count == usize::MAX {
+            will_write(self.used);
             self.mark_all();
         } else {
-            let _ = (0..count).take_while(|_| self.mark_oldest()).count();
+            (0..count).map_while(|_| self.notify_one()).for_each(Marked::wake);
         }
         mp_core::step!("condition.notify", 4);
+    }
+
+    /// Notifies who waits longest; `None` when nobody waits.
+    pub(crate) fn notify_one(&self) -> Option<Marked<'a>> {
+        will_write(self.used);
+        self.mark_oldest()
     }
 
     /// Takes a ticket that waits; `None` when all are taken.
@@ -150,7 +179,7 @@ where
         &self,
         place: usize,
         me: u64,
-        mut watch: Watch,
+        mut watch: Watch<'_>,
         alive: impl Fn(u64) -> bool,
     ) -> bool {
         loop {
@@ -206,7 +235,9 @@ where
         };
         if marked {
             mp_core::step!("condition.sweep", 1);
-            self.mark_oldest();
+            if let Some(next) = self.mark_oldest() {
+                next.wake();
+            }
             mp_core::step!("condition.sweep", 2);
         }
         self.free(place);

@@ -1,6 +1,7 @@
 //! What the machines stand on in the models: loom's atomics, and a futex that compares and sleeps in one step.
 
 use loom::sync::{Condvar, Mutex};
+use std::marker::PhantomData;
 
 pub(crate) type AtomicU32 = loom::sync::atomic::AtomicU32;
 pub(crate) type AtomicU64 = loom::sync::atomic::AtomicU64;
@@ -20,19 +21,20 @@ loom::lazy_static! {
 /// A wait that never gives up and never looks after the dead, so that a wake that is missing is a deadlock; or one that is out
 /// of time as soon as it would sleep; or one that always looks and never sleeps.
 #[derive(Debug, Default)]
-pub(crate) struct Watch {
+pub(crate) struct Watch<'a> {
     pub(crate) impatient: bool,
     pub(crate) watchful: bool,
     pub(super) armed: Option<u32>,
     tired: bool,
+    looks: PhantomData<&'a ()>,
 }
 
-impl Watch {
-    pub(crate) fn impatient() -> Watch {
+impl Watch<'_> {
+    pub(crate) fn impatient() -> Self {
         Watch { impatient: true, ..Watch::default() }
     }
 
-    pub(crate) fn watchful() -> Watch {
+    pub(crate) fn watchful() -> Self {
         Watch { watchful: true, ..Watch::default() }
     }
 

@@ -12,17 +12,19 @@ use crate::contestant::{Failure, Measured};
 use crate::cores;
 use crate::meter::Meter;
 
-/// Something that two sides hand to each other: side 0 begins.
+/// Something that two sides hand to each other: side 0 begins. Inlined into the loop, as the limit's are: to return after a switch costs.
 trait Baton: Clone + Serialize + DeserializeOwned + 'static {
     fn give(&self, to: usize) -> Result<(), Failure>;
     fn take(&self, own: usize) -> Result<(), Failure>;
 }
 
 impl Baton for [Semaphore; 2] {
+    #[inline(always)]
     fn give(&self, to: usize) -> Result<(), Failure> {
         Ok(self[to].release(1)?)
     }
 
+    #[inline(always)]
     fn take(&self, own: usize) -> Result<(), Failure> {
         self[own].acquire().forget();
         Ok(())
@@ -30,11 +32,13 @@ impl Baton for [Semaphore; 2] {
 }
 
 impl Baton for [Event; 2] {
+    #[inline(always)]
     fn give(&self, to: usize) -> Result<(), Failure> {
         self[to].set();
         Ok(())
     }
 
+    #[inline(always)]
     fn take(&self, own: usize) -> Result<(), Failure> {
         self[own].wait();
         self[own].clear();
@@ -46,12 +50,14 @@ impl Baton for [Event; 2] {
 type Turn = (Mutex<u32>, Condition);
 
 impl Baton for Turn {
+    #[inline(always)]
     fn give(&self, to: usize) -> Result<(), Failure> {
         self.0.acquire().map_err(|error| error.into_owned())?.set(to as u32);
         self.1.notify_one();
         Ok(())
     }
 
+    #[inline(always)]
     fn take(&self, own: usize) -> Result<(), Failure> {
         let mut guard = self.0.acquire().map_err(|error| error.into_owned())?;
         while guard.get() != own as u32 {
