@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 /// Sleeps while `word` holds `expected`, at most `slice`. May return early for no reason.
 ///
 /// The kernel compares the word and goes to sleep as one step, so a store followed by [`wake`] is never missed.
+#[inline]
 pub fn sleep(word: &AtomicU32, expected: u32, slice: Duration) {
     if word.load(Ordering::Acquire) != expected {
         return;

@@ -12,7 +12,7 @@
 use crate::error::{LockError, Refusal};
 use crate::lock::LockGuard;
 use crate::mutex::MutexGuard;
-use crate::orphan::News;
+use crate::orphan::{News, Suspend};
 use crate::plain;
 use crate::raw::sync::{Looks, Watch};
 use crate::raw::tickets::{Marked, Tickets};
@@ -171,6 +171,7 @@ impl Condition {
     ///
     /// [`LockError::OwnerDied`] when a holder died meanwhile: the guard holds the lock, with that news.
     /// [`LockError::TooMany`] when [`MAX_WAITERS`] wait already: the guard holds the lock as before.
+    #[inline]
     pub fn wait<G: ConditionGuard>(&self, guard: &mut G) -> Result<(), LockError> {
         self.wait_by(guard, Deadline::NEVER).map(|_| ())
     }
@@ -283,21 +284,44 @@ impl Condition {
         }
     }
 
+    #[inline(always)]
     fn wait_by<G: ConditionGuard>(&self, guard: &mut G, deadline: Deadline) -> Result<bool, LockError> {
         let HeldOf(held) = guard.held();
+        let place = self.enlist(held)?;
+        let mut watch = Watch::among(&self.0.looks, deadline);
+        // As with `wake`: nothing returns between two sleeps but what was called after the first.
+        let notified = loop {
+            match self.ended(place, &mut watch) {
+                Ok(notified) => break notified,
+                Err(rung) => watch.sleep((self.tickets().bell)(place), rung),
+            }
+        };
+        self.leave(held, place, notified)
+    }
+
+    /// Takes a ticket, and gives the lock back.
+    fn enlist(&self, held: &mut dyn Suspend) -> Result<usize, LockError> {
         if !held.is_ours() {
             return Err(LockError::Os(libc::EPERM));
         }
-        let (tickets, me, alive) = (self.tickets(), Identity::current_packed(), Identity::packed_is_alive);
-        let enlisted =
-            tickets.enlist(me).or_else(|| if tickets.sweep(me, alive) { tickets.enlist(me) } else { None });
+        let (tickets, me) = (self.tickets(), Identity::current_packed());
+        let swept = || tickets.sweep(me, Identity::packed_is_alive);
+        let enlisted = tickets.enlist(me).or_else(|| if swept() { tickets.enlist(me) } else { None });
         let place = enlisted.ok_or(LockError::TooMany)?;
         held.suspend();
         mp_core::step!("condition.wait", 3);
-        let notified = self.0.spin.until(|| tickets.is_marked(place))
-            || tickets.await_mark(place, me, Watch::among(&self.0.looks, deadline), alive);
+        let _ = self.0.spin.until(|| tickets.is_marked(place));
+        Ok(place)
+    }
+
+    fn ended(&self, place: usize, watch: &mut Watch<'_>) -> Result<bool, u32> {
+        self.tickets().ended(place, Identity::current_packed(), watch, Identity::packed_is_alive)
+    }
+
+    /// Gives the ticket back, and takes the lock.
+    fn leave(&self, held: &mut dyn Suspend, place: usize, notified: bool) -> Result<bool, LockError> {
         mp_core::step!("condition.wait", 4);
-        tickets.free(place);
+        self.tickets().free(place);
         mp_core::step!("condition.wait", 5);
         match held.resume() {
             Ok(News::None) => Ok(notified),

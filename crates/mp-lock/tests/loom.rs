@@ -292,13 +292,22 @@ impl Line {
         }
     }
 
+    fn await_mark(&self, place: usize, me: u64, mut watch: Watch<'_>, alive: impl Fn(u64) -> bool) -> bool {
+        loop {
+            match self.tickets().ended(place, me, &mut watch, &alive) {
+                Ok(notified) => return notified,
+                Err(rung) => watch.sleep((self.tickets().bell)(place), rung),
+            }
+        }
+    }
+
     /// Waits until the lock's value is true.
     fn wait(&self, me: u64) {
         let mut ready = self.lock.lock().unwrap();
         while !*ready {
             let place = self.tickets().enlist(me).unwrap();
             drop(ready);
-            assert!(self.tickets().await_mark(place, me, Watch::default(), |_| true));
+            assert!(self.await_mark(place, me, Watch::default(), |_| true));
             self.tickets().free(place);
             ready = self.lock.lock().unwrap();
         }
@@ -328,11 +337,11 @@ fn one_notification_wakes_one_and_one_out_of_time_passes_none_by() {
         let impatient = line.tickets().enlist(TWO).unwrap();
         let other = thread::spawn({
             let line = Arc::clone(&line);
-            move || line.tickets().await_mark(impatient, TWO, Watch::impatient(), |_| true)
+            move || line.await_mark(impatient, TWO, Watch::impatient(), |_| true)
         });
         line.tickets().notify(1);
         // The longest waits for certain, and one mark was given.
-        assert!(line.tickets().await_mark(patient, ONE, Watch::default(), |_| true));
+        assert!(line.await_mark(patient, ONE, Watch::default(), |_| true));
         assert!(!other.join().unwrap());
     });
 }
@@ -349,7 +358,7 @@ fn a_mark_of_the_dead_goes_to_the_living() {
             move || line.tickets().notify(1)
         });
         let alive = |who| who != THREE;
-        assert!(line.tickets().await_mark(living, ONE, Watch::watchful(), alive));
+        assert!(line.await_mark(living, ONE, Watch::watchful(), alive));
         notifier.join().unwrap();
     });
 }
@@ -364,12 +373,12 @@ fn a_ticket_that_changes_hands_while_its_bell_is_rung_wakes_its_new_owner() {
             move || line.tickets().notify(1)
         });
         // Out of time, or marked this very moment; then somebody else takes the same ticket, and falls asleep on its bell.
-        line.tickets().await_mark(first, ONE, Watch::impatient(), |_| true);
+        line.await_mark(first, ONE, Watch::impatient(), |_| true);
         line.tickets().free(first);
         let second = line.tickets().enlist(TWO).unwrap();
         let waiter = thread::spawn({
             let line = Arc::clone(&line);
-            move || assert!(line.tickets().await_mark(second, TWO, Watch::default(), |_| true))
+            move || assert!(line.await_mark(second, TWO, Watch::default(), |_| true))
         });
         line.tickets().notify(usize::MAX);
         waiter.join().unwrap();
@@ -433,7 +442,7 @@ impl Hall {
         }
     }
 
-    fn wait(&self, me: u64, watch: Watch) -> Option<(usize, Met)> {
+    fn wait(&self, me: u64, watch: Watch<'_>) -> Option<(usize, Met)> {
         let (number, place) = self.arrive(me)?;
         Some((place, self.meeting().await_ending(number, place, me, watch, |who| who != THREE)))
     }
@@ -553,7 +562,7 @@ impl Book {
         self.shares().give_back(place);
     }
 
-    fn write(&self, watch: Watch) {
+    fn write(&self, watch: Watch<'_>) {
         let _guard = self.mutex.lock().unwrap();
         assert!(self.shares().await_none(watch, |who| who != THREE));
         for page in &self.pages {

@@ -84,15 +84,22 @@ impl<'a> Watch<'a> {
     }
 
     /// Sleeps while `word` holds `expected`, not beyond the next look, nor a slice. May return early.
+    #[inline]
     pub(crate) fn sleep(&mut self, word: &AtomicU32, expected: u32) {
+        let slice = self.slice();
+        park::sleep(word, expected, slice);
+        if matches!(self.next_look, NextLook::Unknown) {
+            self.next_look = NextLook::Slept;
+        }
+    }
+
+    /// How long to sleep now.
+    fn slice(&self) -> Duration {
         let to_look = match self.next_look {
             NextLook::At(at) => at.saturating_sub(coarse_now()).max(COARSE),
             NextLook::Unknown | NextLook::Slept => FIRST,
         };
-        park::sleep(word, expected, self.deadline.slice(SLICE).min(to_look));
-        if matches!(self.next_look, NextLook::Unknown) {
-            self.next_look = NextLook::Slept;
-        }
+        self.deadline.slice(SLICE).min(to_look)
     }
 }
 

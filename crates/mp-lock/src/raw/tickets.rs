@@ -174,29 +174,30 @@ where
         (self.state)(place).load(Ordering::Acquire) & STATE == MARKED
     }
 
-    /// Waits until the ticket is marked; false when the time is over.
-    pub(crate) fn await_mark(
+    /// How the wait for a mark ended, whether by one or because the time is over; or what the ticket's bell has to be for the caller to
+    /// sleep on it before he asks again.
+    pub(crate) fn ended(
         &self,
         place: usize,
         me: u64,
-        mut watch: Watch<'_>,
+        watch: &mut Watch<'_>,
         alive: impl Fn(u64) -> bool,
-    ) -> bool {
+    ) -> Result<bool, u32> {
         loop {
             let rung = (self.bell)(place).load(Ordering::Acquire);
             let ticket = (self.state)(place).load(Ordering::Acquire);
             if ticket & STATE == MARKED {
-                return true;
+                return Ok(true);
             }
             if watch.over() {
                 // Unless it was marked this very moment.
-                return !self.exchange(place, ticket, NONE);
+                return Ok(!self.exchange(place, ticket, NONE));
             }
             if watch.look_due() && self.sweep(me, &alive) {
                 continue;
             }
             if ticket & STATE == ASLEEP || self.exchange(place, ticket, ticket | ASLEEP) {
-                watch.sleep((self.bell)(place), rung);
+                return Err(rung);
             }
         }
     }
