@@ -37,16 +37,14 @@
 
 use crate::bell::Bell;
 use crate::claims::Claims;
-use crate::raw::bell;
 use crate::wait::Wait;
 use mp_core::deadline::{Deadline, SLICE};
 use mp_core::park::{self, Gather};
 use mp_lock::raw::{Acquired, Guard, Guarded, RawLockError, RobustMutex};
-use mp_pipe::packet::{self, Inbox};
+use mp_pipe::packet;
 use mp_pipe::ring::{Direction, ReaderCache, Ring, Table, WriterCache};
 use mp_shm::{Format, Growable, HEADER, View};
 use serde::{Deserialize, Serialize};
-use std::os::fd::AsFd;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64};
 use std::time::Duration;
@@ -66,26 +64,20 @@ const _: () = assert!(RobustMutex::SIZE <= 128);
 const CLOSED: usize = 0;
 const DEPARTURES: usize = 1;
 const STRAYS: usize = 2;
-const VALUES_POLLED: usize = 3;
-const ROOM_POLLED: usize = 4;
+pub(crate) const VALUES_POLLED: usize = 3;
+pub(crate) const ROOM_POLLED: usize = 4;
 
 /// "At once" still waits so long for a lock, which nobody holds longer than a copy takes, unless it was stopped.
-const AT_ONCE: Duration = SLICE;
+pub(crate) const AT_ONCE: Duration = SLICE;
 
 /// How often a poller tries again past its time when something came as it fell silent, and was gone when it looked.
 pub(crate) const TURNS: u32 = 8;
-
-/// What is left large after an idle slice is given back.
-const IDLE_KEEPS: u64 = 1 << 20;
-
-/// After so many large values without an idle slice, the memory of the last one is kept for the next.
-const KEPT_AFTER: u32 = 3;
 
 #[derive(Debug)]
 pub(crate) struct Core {
     pub(crate) ring: Ring,
     pub(crate) bound: u64,
-    words: View<[AtomicU32; 5]>,
+    pub(crate) words: View<[AtomicU32; 5]>,
     /// The shared lock of either side, with what this process remembers of that side.
     pub(crate) put_lock: Guarded<WriterCache>,
     pub(crate) get_lock: Guarded<ReaderCache>,
@@ -93,7 +85,7 @@ pub(crate) struct Core {
     pub(crate) seen: AtomicU64,
     gather: AtomicU16,
     /// How many large values this process has got since it last waited in vain.
-    large: AtomicU32,
+    pub(crate) large: AtomicU32,
     /// When consumers were last known to live, and how many departures there had been.
     pub(crate) alive_at: AtomicU64,
     pub(crate) departures_seen: AtomicU32,
@@ -103,8 +95,8 @@ pub(crate) struct Core {
     /// Of a queue that can be joined.
     pub(crate) claims: Option<Claims>,
     /// Whether somebody in this process polls for values, or for room: then it silences the bells.
-    polls_values: AtomicBool,
-    polls_room: AtomicBool,
+    pub(crate) polls_values: AtomicBool,
+    pub(crate) polls_room: AtomicBool,
 }
 
 /// The bell for those who get, and on a queue with a bound the one for those who put.
@@ -342,130 +334,6 @@ impl Core {
         Ok(true)
     }
 
-    /// Under the put lock, before something is published.
-    #[inline]
-    pub(crate) fn announce_values(&self) {
-        bell::announce(
-            &self.words[VALUES_POLLED],
-            || self.ring.is_empty(),
-            || {
-                mp_core::step!("queue.bell", 1);
-                self.bells.values.ring();
-                mp_core::step!("queue.bell", 2);
-            },
-        );
-    }
-
-    /// Under the get lock, before a take is committed.
-    #[inline]
-    pub(crate) fn announce_room(&self) {
-        bell::announce(
-            &self.words[ROOM_POLLED],
-            || !self.has_room(),
-            || {
-                mp_core::step!("queue.bell", 3);
-                self.bells.room.iter().for_each(Bell::ring);
-                mp_core::step!("queue.bell", 4);
-            },
-        );
-    }
-
-    /// Whether nobody in any process polls for values. Under the put lock.
-    #[inline(always)]
-    pub(crate) fn values_are_not_polled(&self) -> bool {
-        self.words[VALUES_POLLED].load(Relaxed) == 0
-    }
-
-    /// Whether nobody in any process polls for room. Under the get lock.
-    #[inline(always)]
-    pub(crate) fn room_is_not_polled(&self) -> bool {
-        self.words[ROOM_POLLED].load(Relaxed) == 0
-    }
-
-    /// From here on the bell of values can be polled.
-    pub(crate) fn poll_values(&self) {
-        self.polls_values.store(true, Relaxed);
-        bell::begin(&self.words[VALUES_POLLED], || self.bells.values.ring());
-    }
-
-    /// From here on the bell of room can be polled.
-    pub(crate) fn poll_room(&self) {
-        self.polls_room.store(true, Relaxed);
-        bell::begin(&self.words[ROOM_POLLED], || self.bells.room.iter().for_each(Bell::ring));
-    }
-
-    /// When nothing was found: silences the bell, if this process polls it. False when something is there after all. A
-    /// bell that a stopped producer keeps from being silenced stays rung.
-    #[inline]
-    pub(crate) fn silence_values(&self) -> bool {
-        !self.polls_values.load(Relaxed) || self.silence_polled_values()
-    }
-
-    #[cold]
-    fn silence_polled_values(&self) -> bool {
-        let Ok(_put) = self.lock_put(Deadline::after(AT_ONCE)) else {
-            self.missed_values();
-            return true;
-        };
-        bell::silence(
-            || !self.ring.is_empty() || self.is_closed(),
-            || {
-                self.bells.values.silence();
-                mp_core::step!("queue.silence", 1);
-            },
-        )
-    }
-
-    /// As [`silence_values`](Core::silence_values), when there was no room.
-    #[inline]
-    pub(crate) fn silence_room(&self) -> bool {
-        !self.polls_room.load(Relaxed) || self.silence_polled_room()
-    }
-
-    #[cold]
-    fn silence_polled_room(&self) -> bool {
-        let something_there = || self.has_room() || self.is_closed();
-        let Ok(put) = self.lock_put(Deadline::after(AT_ONCE)) else {
-            self.missed_room();
-            return true;
-        };
-        if let Some(_get) = self.lock_get_if_free() {
-            return bell::silence(something_there, || {
-                self.bells.room.iter().for_each(Bell::silence);
-                mp_core::step!("queue.silence", 2);
-            });
-        }
-        drop(put);
-        // A consumer is in the middle of a take: room will come, unless it was stopped there.
-        drop(self.lock_get(Deadline::after(AT_ONCE)));
-        self.missed_room();
-        !something_there()
-    }
-
-    /// A lock was not to be had in time, so "empty" is not the truth: who waits for edges gets another one.
-    #[cold]
-    pub(crate) fn missed_values(&self) {
-        if self.polls_values.load(Relaxed) {
-            self.bells.values.ring();
-        }
-    }
-
-    /// Something came that no producer brought: rings for whoever polls, in any process.
-    #[cold]
-    pub(crate) fn missed_by_pollers(&self) {
-        if self.words[VALUES_POLLED].load(Relaxed) != 0 {
-            self.bells.values.ring();
-        }
-    }
-
-    /// As [`missed_values`](Core::missed_values), for "full".
-    #[cold]
-    pub(crate) fn missed_room(&self) {
-        if self.polls_room.load(Relaxed) {
-            self.bells.room.iter().for_each(Bell::ring);
-        }
-    }
-
     /// An end was closed in this process: perhaps the last one. Who was killed before is noticed within a slice.
     pub(crate) fn end_dropped(&self) {
         self.departures_word().fetch_add(1, Release);
@@ -475,71 +343,6 @@ impl Core {
             // for such circles when some socket is closed, which the last copy of one inside of a circle never is.
             drop(packet::pair());
         }
-    }
-
-    /// The queue was idle for a slice: large regions go back. Not worth waiting for anybody.
-    pub(crate) fn give_back<F: AsFd>(&self, socket: F) {
-        self.large.store(0, Relaxed);
-        let Some(mut get) = self.lock_get_if_free() else { return };
-        let reader = get.local();
-        // What another consumer, dead by now perhaps, has read out is left first.
-        let known = self.ring.release_left_regions(reader);
-        if known.is_ok() && reader.region_size() >= IDLE_KEEPS {
-            self.leave_large_region(reader);
-        }
-        if let Some(claims) = &self.claims {
-            claims.trim();
-        }
-        // For the news of a producer's death, who left strays.
-        drop(self.lock_put_if_free());
-        drop(get);
-        self.discard_strays(socket);
-    }
-
-    /// Under the get lock: a region of its own is used up by its message. Its memory goes back with it, unless such messages keep coming: then
-    /// the next one takes it over, as long as that is allowed for its size.
-    #[cold]
-    pub(crate) fn leave_used_region(&self, reader: &mut ReaderCache) {
-        let before = self.large.fetch_add(1, Relaxed);
-        if before < KEPT_AFTER || !reader.may_pass_on() {
-            self.leave_large_region(reader);
-        }
-    }
-
-    /// Under the get lock: when nothing is inside, the next message goes to a small region, and the one before is given back.
-    pub(crate) fn leave_large_region(&self, reader: &mut ReaderCache) {
-        if !self.ring.is_empty() {
-            return;
-        }
-        {
-            let Some(mut put) = self.lock_put_if_free() else { return };
-            // Failing leaves the memory where it is, for the next time.
-            let _ = self.ring.shrink(put.local());
-        }
-        let _ = self.ring.release_left_regions(reader);
-    }
-
-    /// Closes handles that were sent for records that never came (invariant 5).
-    #[inline]
-    pub(crate) fn discard_strays<F: AsFd>(&self, socket: F) {
-        if self.strays().load(Relaxed) != 0 {
-            // Closed after the locks were given back: closing may take its time.
-            drop(self.take_strays(socket));
-        }
-    }
-
-    #[cold]
-    fn take_strays<F: AsFd>(&self, socket: F) -> Option<Inbox> {
-        let _get = self.lock_get_if_free()?;
-        let _put = self.lock_put_if_free()?;
-        if !self.ring.is_empty() {
-            return None;
-        }
-        let mut inbox = Inbox::default();
-        if inbox.drain(socket).is_ok() {
-            self.strays().store(0, Relaxed);
-        }
-        Some(inbox)
     }
 }
 
