@@ -4,7 +4,7 @@
 //! | --- | --- | --- |
 //! | quickly: tasks take less than `QUICK`, or less than a spin and cores are free | whoever waits spins for a moment, a caller or the keeper | for the next one, when the spin was in vain |
 //! | slower, and a worker has little left | nobody: a spin would take the core that a worker wants | for the next one |
-//! | slower, and a worker has much left | the keeper, once a `DOZE` | once it has little left |
+//! | slower, and a worker has much left | nobody, for a `DOZE` at most | once it has worked for `NEWS`, or has little left |
 //!
 //! How quickly they come is measured: see [`Beat`].
 //!
@@ -13,7 +13,8 @@
 //!    is true with the lock held, right before his poll); or each line with a job on it is announced and in the keeper's poll, and his poll ends when
 //!    the first timer is over (`wakes_at`). Who cannot leave it like that rings.
 //! 2. A line is announced for several results at once only while the keeper's sleep ends by itself within a `DOZE`: so nobody waits longer for news,
-//!    whatever becomes of the worker.
+//!    whatever becomes of the worker. A worker that is asked so has many results to give, each of which looks at the word again: a look that came too
+//!    early costs a task more, and who has nothing left rings before he sleeps.
 //! 3. Behind a doze in which nothing came the keeper sleeps until he is rung for one result: a long task costs one wake-up more than it needs, an
 //!    idle pool none.
 
@@ -29,12 +30,20 @@ use std::time::{Duration, Instant};
 
 /// Tasks that take less, in nanoseconds, are spun for also where they leave no core free.
 const QUICK: u64 = 20_000;
-/// How long results may wait for the keeper while their worker has more to do.
-pub(crate) const DOZE: Duration = Duration::from_millis(1);
+/// How long results may wait for the keeper while their worker has more to do, should it take longer than those before it. A sleep that
+/// ends before the next tick of the system's clock costs a virtual machine much: see the decision on dozes.
+const DOZE: Duration = Duration::from_millis(12);
+/// For how much work, in nanoseconds, results are gathered at a worker that has more to do.
+const NEWS: u64 = 4_000_000;
+/// How much work, in nanoseconds, a worker is given ahead. Where all cores are busy, who is woken to give it more may have to wait for a tick.
+const AHEAD: u64 = 12_000_000;
 /// How many turns with progress an assisting caller takes before the keeper gets his: deaths and time-outs wait that long.
 const ASSIST_TURNS: u32 = 32;
+/// The most jobs at a worker, some entries of its control block less than all.
+const MOST_AHEAD: usize = 48;
+const MOST_PACKS: usize = 24;
 
-/// How long workers lately worked from one result to the next, in nanoseconds; zero while nothing is known.
+/// How long workers lately worked on one job, in nanoseconds; zero while nothing is known.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Beat(u64);
 
@@ -45,6 +54,18 @@ impl Beat {
     pub(crate) fn note(&mut self, nanoseconds: u64) {
         let last = nanoseconds.min(Beat::MOST);
         self.0 = if self.0 == 0 { last.max(1) } else { self.0 - self.0 / 4 + last / 4 };
+    }
+
+    /// How many jobs that is work for, in nanoseconds.
+    fn jobs_in(self, nanoseconds: u64) -> usize {
+        usize::try_from(nanoseconds / self.0.max(1)).unwrap_or(usize::MAX)
+    }
+
+    /// How many jobs a worker has at most: packs, which are cut by pace, or others.
+    pub(crate) fn ahead(self, packs: bool) -> usize {
+        let (least, most) = if packs { (PACKS, MOST_PACKS) } else { (PREFETCH, MOST_AHEAD) };
+        // What is quick is looked after all the time, and the less of it lies about the better.
+        if self.0 < QUICK { least } else { self.jobs_in(AHEAD).clamp(least, most) }
     }
 }
 
@@ -163,12 +184,12 @@ impl Owner {
         if self.attendance.changed || self.is_done() || (left() && self.needs_timer(Instant::now())) {
             return self.shared.ring();
         }
-        let lazily = self.attendance.dozes;
+        let (lazily, beat) = (self.attendance.dozes, self.book.beat);
         let mut announced = false;
         // One whose worker has rung is announced no more, and its bell may have been taken for what came with it.
         let silent = |seat: &&mut Seat| seat.load() > 0 && !(seat.announced && seat.line.is_announced());
         for seat in self.seats_mut().filter(silent) {
-            seat.announce(lazily);
+            seat.announce(lazily, beat);
             announced = true;
         }
         if announced {
@@ -199,10 +220,11 @@ impl Owner {
     pub(crate) fn settle(&mut self) -> Option<Duration> {
         let Attendance { dozes, came, vain, .. } = self.attendance;
         let vain = (vain || dozes) && !came;
-        let lazily = !vain && u128::from(self.book.beat.0) < DOZE.as_nanos();
+        let beat = self.book.beat;
+        let lazily = !vain && beat.jobs_in(NEWS) > 1;
         let mut dozes = false;
         for seat in self.seats_mut() {
-            dozes |= seat.announce(lazily);
+            dozes |= seat.announce(lazily, beat);
         }
         self.shared.asleep.store(true, SeqCst);
         Owner::barrier(dozes);
@@ -221,12 +243,13 @@ impl Owner {
 }
 
 impl Seat {
-    /// Asks the worker to ring: for the next result, or, lazily and where it has much to do, once it has little left. True for the latter.
-    fn announce(&mut self, lazily: bool) -> bool {
-        let little = if self.runs_packs() { PACKS / 2 } else { PREFETCH / 2 };
+    /// Asks the worker to ring: for the next result, or, lazily and where it has much to do, for several. True for the latter.
+    fn announce(&mut self, lazily: bool, beat: Beat) -> bool {
+        let (jobs, little) = (self.jobs(), beat.ahead(self.runs_packs()).div_ceil(4));
         // The one that it runs does not wait.
-        let dozes = lazily && self.jobs() > little + 1;
-        self.announce_below(if dozes { u32::try_from(little + 1).ok() } else { None });
+        let dozes = lazily && jobs > little + 1;
+        let below = jobs.saturating_sub(beat.jobs_in(NEWS)).max(little + 1);
+        self.announce_below(if dozes { u32::try_from(below).ok() } else { None });
         dozes
     }
 }

@@ -83,13 +83,15 @@ impl Book {
         }
     }
 
-    /// The first items of `job`'s pack have run, for `times.ran` together, and returned `results`.
-    pub(crate) fn close_many(&mut self, job: &mut Job, by: By, times: Times, results: Packed) {
+    /// The first items of `job`'s pack have run, for `times.ran` together, and returned `results`; `before` of it had theirs already.
+    pub(crate) fn close_many(&mut self, job: &mut Job, before: u32, by: By, times: Times, results: Packed) {
         let Items::Packed(pack) = &mut job.items else { return };
         let (items, count) = (results.count, results.count as u64);
         let each = times.ran / count.max(1);
         pack.block.pace.note(items, times.ran);
-        self.beat.note(times.ran);
+        // What the worker is given next is wanted when it has done all of it, however often it tells how far it is.
+        let whole = u64::from(before) + pack.len() as u64;
+        self.beat.note(times.ran.saturating_mul(whole) / count.max(1));
         self.stats.wait.add_many(times.started.saturating_sub(job.born), count);
         self.stats.run.add_many(each, count);
         if let Some(observer) = &self.observer {

@@ -104,8 +104,11 @@ impl<'a> Control<'a> {
         Control { map, at }
     }
 
+    /// Neighbours lie in different cache lines: the owner offers one while the worker claims the one before.
     fn entry(&self, index: usize) -> &'a AtomicU64 {
-        self.map.atomic_u64(self.at + CLAIMS + 8 * (index % ENTRIES))
+        const LINES: usize = ENTRIES / 8;
+        let word = index % LINES * 8 + index / LINES % 8;
+        self.map.atomic_u64(self.at + CLAIMS + 8 * word)
     }
 
     /// Owner: offers `items` items, before the record that names the entry is sent.
@@ -257,6 +260,20 @@ mod tests {
         assert_eq!(control.claim(3, 7), Some(2));
         assert_eq!(control.claim(3, 7), None);
         assert_eq!(control.look(3), Claim { generation: 7, next: 3, limit: 3 });
+    }
+
+    #[test]
+    fn each_entry_has_a_word_of_its_own() {
+        let segment = block();
+        let control = Control::new(segment.map(), HEADER);
+        let entries = 0_u8..ENTRIES.to_le_bytes()[0];
+        entries.clone().for_each(|entry| control.offer(entry.into(), entry.into(), 1 + u32::from(entry)));
+        for entry in entries {
+            let Claim { generation, limit, .. } = control.look(entry.into());
+            assert_eq!((generation, limit), (entry.into(), 1 + u32::from(entry)));
+        }
+        assert_eq!(control.started(), 0, "the words before are others");
+        assert_eq!(control.slate(1), None, "and so are those behind");
     }
 
     #[test]

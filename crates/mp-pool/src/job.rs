@@ -415,7 +415,10 @@ impl Job {
 
     /// The record, with what [`encode`](Job::encode) gave.
     pub(crate) fn parts<'a>(&'a self, encoded: &'a [u8]) -> [&'a [u8]; 2] {
-        self.lone().map_or([encoded, &[]], |item| [&item.bytes, encoded])
+        match &self.items {
+            Items::Packed(pack) => [encoded, pack.content().1],
+            Items::Each(_) => self.lone().map_or([encoded, &[]], |item| [&item.bytes, encoded]),
+        }
     }
 
     /// What kind of record it is.
@@ -428,7 +431,7 @@ impl Job {
     }
 
     /// The record's bytes: where it stands in the worker's control block, the function, and the arguments of each item. Those of a
-    /// [lone](Job::lone) one stand before, and the length of this behind.
+    /// [lone](Job::lone) one stand before, and the length of this behind; those of a pack follow from where they lie.
     pub(crate) fn encode(&self, entry: usize, generation: u16, out: &mut Vec<u8>) -> Result<(), TaskError> {
         out.clear();
         let (routine, attempts) = match &self.items {
@@ -455,11 +458,7 @@ impl Job {
                     out.extend_from_slice(&item.bytes);
                 }
             }
-            Items::Packed(pack) => {
-                let (encoding, bytes) = pack.content();
-                out.push(encoding.0);
-                out.extend_from_slice(bytes);
-            }
+            Items::Packed(pack) => out.push(pack.content().0.0),
         }
         Ok(())
     }

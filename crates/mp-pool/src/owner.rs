@@ -45,9 +45,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Instant;
 
-/// How many jobs are at a worker at most: enough to keep it busy, taken back as long as they have not started.
+/// How many jobs are at a worker at most, or more where they are short: enough to keep it busy, taken back as long as they have not started.
 pub(crate) const PREFETCH: usize = 16;
-/// How many jobs that are cut by pace: each is work for half a millisecond.
+/// How many jobs that are cut by pace, of which each is work for half a millisecond; more where that is reached.
 pub(crate) const PACKS: usize = 3;
 /// How many results of one worker are taken before the others get their turn.
 const TURN: usize = 64;
@@ -163,8 +163,7 @@ impl Owner {
 
     /// Something more urgent comes than what waits at the workers.
     fn make_way(&mut self, priority: i32) {
-        let urgent = |seat: &Seat| seat.lowest_waiting().is_some_and(|lowest| lowest < priority);
-        if !self.seats().any(urgent) {
+        if !self.seats().any(|seat| seat.has_less_urgent(priority)) {
             return;
         }
         let back: Vec<Job> = self.seats_mut().flat_map(|seat| seat.take_less_urgent(priority)).collect();
@@ -258,7 +257,7 @@ impl Owner {
         while let Some(job) = queue.pop_front() {
             let Some(mut job) = in_time(job, book) else { continue };
             let seats = posts.iter_mut().filter_map(|post| post.seat.as_mut());
-            let ahead = if job.pace().is_some() { PACKS } else { PREFETCH };
+            let ahead = book.beat.ahead(job.pace().is_some());
             let free = |seat: &&mut Seat| seat.is_free() && seat.jobs() < ahead && seat.quota() > 0;
             let Some(seat) = seats.filter(free).min_by_key(|seat| seat.jobs()) else {
                 queue.push_front(job);

@@ -7,10 +7,15 @@ use std::time::{Duration, Instant};
 /// At most such a part of the time goes into looking for jobs whose time is over.
 const SHARE: u32 = 20;
 
+/// A level that has had more jobs at once gives its memory back.
+const SPARE: usize = 256;
+
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     /// Highest priority first; levels that are empty are taken out.
     levels: Vec<(i32, VecDeque<Job>)>,
+    /// Of a level that was taken out: where jobs come and go one by one, none is made anew for each.
+    spare: VecDeque<Job>,
     jobs: usize,
     items: usize,
     /// When the first job's time may be over: never later than it is, often earlier.
@@ -40,7 +45,7 @@ impl Queue {
         let at = match self.levels.binary_search_by(|(level, _)| priority.cmp(level)) {
             Ok(at) => at,
             Err(at) => {
-                self.levels.insert(at, (priority, VecDeque::new()));
+                self.levels.insert(at, (priority, std::mem::take(&mut self.spare)));
                 at
             }
         };
@@ -60,7 +65,10 @@ impl Queue {
         let (_, first) = self.levels.first_mut()?;
         let job = first.pop_front();
         if first.is_empty() {
-            self.levels.remove(0);
+            let (_, empty) = self.levels.remove(0);
+            if empty.capacity() <= SPARE {
+                self.spare = empty;
+            }
         }
         self.jobs -= usize::from(job.is_some());
         self.items -= job.as_ref().map_or(0, |job| job.items.len());

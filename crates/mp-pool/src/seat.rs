@@ -85,6 +85,8 @@ pub(crate) struct Seat {
     jobs: VecDeque<InFlight>,
     /// How many items of `jobs` have no result.
     load: usize,
+    /// No job here is less urgent.
+    least_urgent: i32,
     /// One bit for each entry of the control block that belongs to a job.
     used: u64,
     generations: [u16; ENTRIES],
@@ -151,6 +153,7 @@ impl Seat {
             patience: Patience::default(),
             jobs: VecDeque::new(),
             load: 0,
+            least_urgent: i32::MAX,
             used: 0,
             generations: [0; ENTRIES],
             full: false,
@@ -206,10 +209,11 @@ impl Seat {
         self.limits.memory.is_some_and(|most| resident(self.by.pid).is_some_and(|bytes| bytes > most))
     }
 
-    /// The lowest priority among what may be taken back.
-    pub(crate) fn lowest_waiting(&self) -> Option<i32> {
-        let free = self.jobs.iter().skip(1).filter(|job| job.job.terms.place == Place::Anywhere);
-        free.map(|job| job.job.terms.priority).min()
+    /// Whether anything that may be taken back is less urgent than `priority`.
+    pub(crate) fn has_less_urgent(&self, priority: i32) -> bool {
+        let less =
+            |job: &InFlight| job.job.terms.place == Place::Anywhere && job.job.terms.priority < priority;
+        self.least_urgent < priority && self.jobs.iter().skip(1).any(less)
     }
 
     /// How many items are there that have no result.
@@ -269,6 +273,8 @@ impl Seat {
         self.load += job.items.len();
         self.sent = self.sent.saturating_add(items);
         self.unrung = true;
+        let priority = job.terms.priority;
+        self.least_urgent = if self.jobs.is_empty() { priority } else { self.least_urgent.min(priority) };
         job.items.each().for_each(Item::sent);
         self.jobs.push_back(InFlight { entry, generation, job, settled: 0 });
         Ok(())
@@ -355,9 +361,10 @@ impl Seat {
         if !matches!(first.job.items, Items::Packed(_)) || first.job.items.len() < results.count {
             return None;
         }
+        let before = first.settled;
         first.settled += u32::try_from(results.count).ok()?;
         self.load -= results.count;
-        book.close_many(&mut first.job, self.by, times, results);
+        book.close_many(&mut first.job, before, self.by, times, results);
         self.settled();
         Some(())
     }
