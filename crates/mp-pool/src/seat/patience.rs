@@ -9,6 +9,7 @@
 //! | is stalled, and reads again | | it is as good as any other |
 //! | is stalled still, though not for want of a processor, and work waits that it might do | `STALLED` more | SIGTERM, and SIGKILL after the grace; it is replaced |
 //! | has hung up its line, and lives | `HUNG_UP` | SIGKILL |
+//! | has hung up its line, and is dying, by what the system says | `DYING` | nothing before that: its death says why |
 //!
 //! Whoever is stopped by Ctrl-Z together with the pool finds all of these times over when it goes on: so it is given a second one
 //! before it is replaced, and nothing that has started is ever touched for want of a beginning. What comes back was taken by
@@ -27,6 +28,8 @@ use std::time::{Duration, Instant};
 pub(crate) const STALLED: Duration = Duration::from_secs(2);
 /// Who has hung up is about to be dead.
 const HUNG_UP: Duration = Duration::from_millis(100);
+/// Where much else runs, what is left of a dying process may have to wait for its turn.
+const DYING: Duration = Duration::from_secs(5);
 
 /// How long a worker has taken so far, where that is not in its jobs.
 #[derive(Debug, Default)]
@@ -233,6 +236,11 @@ impl Seat {
 
     /// Its line is closed and it lives: it can neither be woken nor wake.
     fn end_unreachable(&mut self, now: Instant, seen: u64) {
+        let since = Duration::from_nanos(control::now().saturating_sub(seen));
+        if since < DYING && is_dying(self.by.pid) {
+            self.patience.hung_up = Some((now, seen));
+            return;
+        }
         let innocent = self.running().is_some() && self.line.control().started() > seen;
         match self.condition {
             // It counts as one that ended before it was ready.
@@ -262,9 +270,41 @@ impl Seat {
     }
 }
 
+/// What the system tells of a process's first thread, behind its name: the state, and others.
+fn fields_of(pid: u32) -> Vec<String> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+    fields.split_whitespace().map(str::to_owned).collect()
+}
+
 /// Whether the process would run if it could, as far as the system tells: runnable, or in the middle of a page fault.
 fn waits_for_the_processor(pid: u32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = stat.rsplit_once(')').and_then(|(_, fields)| fields.trim_start().chars().next());
-    matches!(state, Some('R' | 'D'))
+    matches!(fields_of(pid).first().map(String::as_str), Some("R" | "D"))
+}
+
+/// Whether the process is in the middle of its end, or has just come to it; false where the system does not tell.
+fn is_dying(pid: u32) -> bool {
+    /// Of the kernel's flags of a thread: it is on its way out.
+    const EXITING: u32 = 4;
+    let fields = fields_of(pid);
+    fields.get(6).and_then(|flags| flags.parse::<u32>().ok()).is_some_and(|flags| flags & EXITING != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_dying;
+    use std::process::{Command, id};
+
+    #[test]
+    fn who_has_ended_and_was_not_waited_for_is_dying() {
+        assert!(!is_dying(id()));
+        let mut child = Command::new("sleep").arg("3600").spawn().unwrap();
+        assert!(!is_dying(child.id()));
+        child.kill().unwrap();
+        while !is_dying(child.id()) {
+            std::thread::yield_now();
+        }
+        child.wait().unwrap();
+        assert!(!is_dying(child.id()));
+    }
 }
