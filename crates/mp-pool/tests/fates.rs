@@ -216,9 +216,12 @@ fn a_task_is_tried_again_until_it_works() {
     guarded(|| {
         let pool = Pool::new(2).unwrap();
         let counter = Value::new(0).unwrap();
-        let task = pool.task(die).retry(Retry::times(3).backoff(Duration::from_millis(5)));
+        let task = pool.task(die).retry(Retry::times(3).backoff(Duration::from_millis(40)));
+        let before = Instant::now();
         assert_eq!(task.apply((counter.clone(), 2)).unwrap(), 2, "its third attempt");
         assert_eq!(counter.get(), 3);
+        // Pauses of 40 and 80 ms, by chance up to a quarter shorter.
+        assert!(before.elapsed() >= Duration::from_millis(90), "{:?}", before.elapsed());
         assert_eq!(pool.stats().retried, 2);
     });
 }

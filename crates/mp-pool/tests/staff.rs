@@ -480,12 +480,19 @@ fn statistics_tell_counts_and_times() {
         assert_eq!((stats.succeeded, stats.failed, stats.queued, stats.at_workers), (20, 1, 0, 0));
         assert_eq!((stats.run.count(), stats.wait.count()), (21, 21));
         assert!(stats.run.quantile(0.5) >= Duration::from_millis(1), "{:?}", stats.run);
+        assert!(stats.wait.quantile(1.0) >= Duration::from_millis(1), "{:?}", stats.wait);
         assert!(
             stats.deaths.iter().any(|(cause, count)| cause.contains("SIGABRT") && *count == 1),
             "{stats:?}"
         );
         until("the dead worker is replaced", || pool.stats().started == 3);
     });
+}
+
+/// The number behind a key of a trace's line.
+fn number(line: &str, key: &str) -> f64 {
+    let (_, behind) = line.split_once(&format!("\"{key}\":")).expect(key);
+    behind.split([',', '}']).next().and_then(|number| number.parse().ok()).expect(key)
 }
 
 #[test]
@@ -495,11 +502,20 @@ fn a_trace_tells_who_ran_what_when() {
         let pool = Pool::builder().workers(2).trace_file(&path).build().unwrap();
         pool.map(square, 0..10).unwrap();
         assert!(pool.apply(fail_odd, (1,)).is_err());
+        let slept = [pool.apply(sleep, (5,)).unwrap(), pool.apply(sleep, (5,)).unwrap()];
+        let pids: BTreeSet<u32> = pool.broadcast(pid, &()).into_iter().map(Result::unwrap).collect();
         pool.close();
         pool.join().unwrap();
         let trace = std::fs::read_to_string(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
-        assert_eq!(trace.matches("\"ph\":\"X\"").count(), 11, "{trace}");
+        assert_eq!(trace.matches("\"ph\":\"X\"").count(), 11 + slept.len() + pids.len(), "{trace}");
+        let ran: Vec<&str> = trace.lines().filter(|line| line.contains("\"ph\":\"X\"")).collect();
+        assert!(ran.iter().all(|line| pids.contains(&(number(line, "tid") as u32))), "{trace}");
+        let sleeps: Vec<&&str> = ran.iter().filter(|line| line.contains("sleep")).collect();
+        assert!(sleeps.iter().all(|line| number(line, "dur") >= 5000.0), "{trace}");
+        // One after the other, in microseconds.
+        let [first, second] = [0, 1].map(|at| number(sleeps[at], "ts"));
+        assert!(first + 5000.0 <= second, "{trace}");
         assert_eq!(trace.matches("\"thread_name\"").count(), 2);
         assert!(trace.starts_with("[\n{") && trace.trim_end().ends_with("}\n]") && trace.contains("square"));
         assert!(trace.contains("panicked at"), "{trace}");
