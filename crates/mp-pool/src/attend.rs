@@ -253,3 +253,32 @@ impl Seat {
         dozes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn beat(nanoseconds: u64) -> Beat {
+        let mut beat = Beat::default();
+        beat.note(nanoseconds);
+        beat
+    }
+
+    #[test]
+    fn work_is_given_ahead_by_time_where_it_is_neither_quick_nor_long() {
+        assert_eq!((Beat::default().ahead(false), Beat::default().ahead(true)), (PREFETCH, PACKS));
+        assert_eq!((beat(QUICK - 1).ahead(false), beat(QUICK - 1).ahead(true)), (PREFETCH, PACKS));
+        assert_eq!((beat(100_000).ahead(false), beat(100_000).ahead(true)), (MOST_AHEAD, MOST_PACKS));
+        assert_eq!((beat(400_000).ahead(false), beat(1_000_000).ahead(true)), (30, 12));
+        assert_eq!((beat(60_000_000_000).ahead(false), beat(60_000_000_000).ahead(true)), (PREFETCH, PACKS));
+        const { assert!(MOST_AHEAD < crate::control::ENTRIES) };
+    }
+
+    #[test]
+    fn a_beat_follows_what_comes_and_forgets() {
+        let mut beat = beat(1_000_000);
+        (0..40).for_each(|_| beat.note(1_000));
+        assert!((900..2_000).contains(&beat.0), "{beat:?}");
+        assert_eq!(beat.jobs_in(NEWS), usize::try_from(NEWS / beat.0).unwrap());
+    }
+}
