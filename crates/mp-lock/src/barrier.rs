@@ -10,13 +10,14 @@
 //! | 64..120 | the mutex of the arrivals |
 //! | 128.. | an arrival for each party: owner, number of the turn |
 //! | then | a registration for each party: owner |
+//! | then | for each 64 of them when somebody last began to look after these, in milliseconds |
 //!
 //! Nobody sleeps holding the mutex, and no action runs under it.
 
 use crate::orphan::Owner;
 use crate::plain;
 use crate::raw::gate::Gate;
-use crate::raw::meeting::{Meeting, Met};
+use crate::raw::meeting::{Meeting, Met, PART};
 use crate::raw::sync::Watch;
 use crate::raw::turn::{Mode, Turn};
 use crate::raw::{Acquired, RawLockError, RobustMutex};
@@ -31,7 +32,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-const FORMAT: Format = Format { version: 2, ..crate::orphan::format(*b"BARR", 0) };
+const FORMAT: Format = Format { version: 3, ..crate::orphan::format(*b"BARR", 0) };
 const GATE: usize = HEADER;
 const PARTIES: usize = HEADER + 4;
 const TURN: usize = HEADER + 8;
@@ -46,7 +47,7 @@ const _: () = assert!(RobustMutex::SIZE <= ARRIVALS - MUTEX);
 pub const MAX_PARTIES: usize = 4096;
 
 const fn length(parties: usize) -> usize {
-    ARRIVALS - HEADER + parties * (ARRIVAL + 8)
+    ARRIVALS - HEADER + parties * (ARRIVAL + 8) + parties.div_ceil(PART) * 8
 }
 
 /// Why a party did not pass a barrier.
@@ -287,6 +288,7 @@ fn build(map: &Mapping, parties: usize, timeout: Duration) -> io::Result<()> {
 }
 
 impl Inner {
+    #[expect(clippy::type_complexity, reason = "four words, each at its own place")]
     fn meeting<'a>(
         &'a self,
     ) -> Meeting<
@@ -294,8 +296,10 @@ impl Inner {
         impl Fn(usize) -> &'a AtomicU64,
         impl Fn(usize) -> &'a AtomicU64,
         impl Fn(usize) -> &'a AtomicU64,
+        impl Fn(usize) -> &'a AtomicU64,
     > {
         let (map, registrations) = (self.segment.map(), ARRIVALS + self.parties * ARRIVAL);
+        let looked = registrations + self.parties * 8;
         Meeting {
             gate: Gate(map.atomic_u32(GATE)),
             turn: map.atomic_u64(TURN),
@@ -303,6 +307,7 @@ impl Inner {
             owner: move |place: usize| map.atomic_u64(ARRIVALS + place * ARRIVAL),
             number: move |place: usize| map.atomic_u64(ARRIVALS + place * ARRIVAL + 8),
             registration: move |place: usize| map.atomic_u64(registrations + place * 8),
+            looked: move |part: usize| map.atomic_u64(looked + part * 8),
         }
     }
 

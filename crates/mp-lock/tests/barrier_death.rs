@@ -134,3 +134,35 @@ fn a_death_at_any_step_of_the_last_party_strands_nobody() {
         });
     });
 }
+
+/// Kills at `barrier.look:1` whoever has claimed the look after all: the others hear of it, and of who had died before.
+#[test]
+fn a_death_of_the_one_who_looks_after_all_is_noticed() {
+    match role().as_deref() {
+        Some("victim") => {
+            let _party = given::<Barrier>().join_party().unwrap();
+            say("registered");
+            stay();
+        }
+        Some(_) => {
+            let _ = given::<Barrier>().wait();
+            say("survived");
+            return;
+        }
+        None => {}
+    }
+    let test = "a_death_of_the_one_who_looks_after_all_is_noticed";
+    guarded(|| {
+        let registered = || {
+            let barrier = Barrier::new(4).unwrap();
+            let mut victim = start(test, "victim", &barrier);
+            victim.expect("registered");
+            victim.kill();
+            barrier
+        };
+        killed_at(test, &["barrier.look:1"], registered, |_, barrier| {
+            assert_eq!(barrier.waiting(), 1, "it has arrived, and died");
+            assert_eq!(barrier.wait(), Err(BarrierError::Broken));
+        });
+    });
+}

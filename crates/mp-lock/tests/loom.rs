@@ -394,6 +394,7 @@ struct Hall {
     owners: [AtomicU64; 2],
     numbers: [AtomicU64; 2],
     registered: [AtomicU64; 2],
+    looked: AtomicU64,
     arriving: Mutex<()>,
     done: AtomicU32,
 }
@@ -406,6 +407,7 @@ impl Hall {
             owners: [word(0), word(0)],
             numbers: [word(0), word(0)],
             registered: [word(0), word(0)],
+            looked: word(0),
             arriving: Mutex::new(()),
             done: AtomicU32::new(0),
         })
@@ -418,6 +420,7 @@ impl Hall {
         impl Fn(usize) -> &'a AtomicU64,
         impl Fn(usize) -> &'a AtomicU64,
         impl Fn(usize) -> &'a AtomicU64,
+        impl Fn(usize) -> &'a AtomicU64,
     > {
         Meeting {
             gate: Gate(&self.gate),
@@ -426,6 +429,7 @@ impl Hall {
             owner: |place: usize| &self.owners[place],
             number: |place: usize| &self.numbers[place],
             registration: |place: usize| &self.registered[place],
+            looked: |_| &self.looked,
         }
     }
 
@@ -517,6 +521,22 @@ fn a_dead_party_breaks_the_turn() {
         let met = hall.wait(ONE, Watch::watchful()).map(|(_, met)| met);
         assert!(matches!(met, None | Some(Met::Broken)));
         breaker.join().unwrap();
+    });
+}
+
+#[test]
+fn a_look_that_was_claimed_and_not_done_falls_to_another() {
+    loom::model(|| {
+        let hall = Hall::new();
+        hall.registered[1].store(THREE, Relaxed);
+        let claimant = thread::spawn({
+            let hall = Arc::clone(&hall);
+            // He goes no further.
+            move || hall.meeting().claim(0, 1001).is_ok()
+        });
+        let met = hall.wait(ONE, Watch::watchful()).map(|(_, met)| met);
+        assert_eq!(met, Some(Met::Broken));
+        claimant.join().unwrap();
     });
 }
 

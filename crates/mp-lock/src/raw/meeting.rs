@@ -5,27 +5,43 @@
 //! 2. An arrival counts while its number is the turn's: ending a turn empties the table. Arrivals take the first free
 //!    place, excluding each other (the caller's mutex); the owner is stored before the number, which makes it count.
 //! 3. The mutex guards nothing that a death can leave wrong, so there is no repair.
-//! 4. Each waiter looks each slice after the next two who arrived behind it and are of other processes, in a ring, and after
-//!    its share of the registrations: so somebody living looks after everybody.
+//! 4. Somebody living looks after everybody. Places and registrations are looked at in parts of 64, each by one waiter on behalf of all:
+//!
+//! | the part was last claimed | a waiter whose look is due |
+//! | --- | --- |
+//! | about a slice ago | claims it, by an exchange, and looks; at the next part if he loses |
+//! | later | leaves it, and wakes when it is due again |
+//!
+//! Whoever claims a part and dies is one of those who have arrived: the news of his death breaks the turn as well as that of whoever
+//! he did not look at, and the part that he lies in is looked at within a slice. One who claims a part and stands still delays it by one slice: then the next
+//! one claims it. A claim that lies in the future counts as old, so that nothing written there keeps all from looking.
 //!
 //! Memory orderings: exchanges of the turn are AcqRel, waiters read it with Acquire: what a party wrote before it arrived,
 //! all see who pass (arrivals are chained by the mutex and the turn).
 
 use super::gate::Gate;
 use super::sync::{AtomicU64, Watch};
-use super::table::Table;
+use super::table::{Known, Table};
 use super::turn::{Ended, Mode, Turn};
 use std::sync::atomic::Ordering;
 
+/// How many places one looks at on behalf of all at a time.
+pub(crate) const PART: usize = 64;
+
+/// How often each part is looked at, in milliseconds, and how much sooner it may be: the clock is coarse.
+const PERIOD: u64 = 80;
+const EARLY: u64 = 8;
+
 /// A view of a barrier's words: `owner` and `number` give the two words of each arrival, `registration` that of each
-/// registered party.
-pub(crate) struct Meeting<'a, O, N, R> {
+/// registered party, `looked` when each part was last claimed.
+pub(crate) struct Meeting<'a, O, N, R, L> {
     pub(crate) gate: Gate<'a>,
     pub(crate) turn: &'a AtomicU64,
     pub(crate) parties: usize,
     pub(crate) owner: O,
     pub(crate) number: N,
     pub(crate) registration: R,
+    pub(crate) looked: L,
 }
 
 /// How waiting for a turn's end ended.
@@ -39,11 +55,12 @@ pub(crate) enum Met {
     TimedOut,
 }
 
-impl<'a, O, N, R> Meeting<'a, O, N, R>
+impl<'a, O, N, R, L> Meeting<'a, O, N, R, L>
 where
     O: Fn(usize) -> &'a AtomicU64,
     N: Fn(usize) -> &'a AtomicU64,
     R: Fn(usize) -> &'a AtomicU64,
+    L: Fn(usize) -> &'a AtomicU64,
 {
     pub(crate) fn now(&self) -> Turn {
         Turn(self.turn.load(Ordering::Acquire))
@@ -140,7 +157,7 @@ where
                 }
                 continue;
             }
-            if watch.look_due() && self.somebody_died(number, place, me, &alive) {
+            if watch.look_due() && self.somebody_died(number, place, me, &mut watch, &alive) {
                 self.break_turn(number);
                 continue;
             }
@@ -148,16 +165,57 @@ where
         }
     }
 
-    /// Looks after those that fall to the one at `place` (invariant 4).
-    fn somebody_died(&self, number: u64, place: usize, me: u64, alive: impl Fn(u64) -> bool) -> bool {
-        let arrived = self.arrived(number);
-        let behind = (place + 1..arrived).chain(0..place);
-        let others = behind.map(|other| (self.owner)(other).load(Ordering::Acquire)).filter(|who| *who != me);
-        if others.take(2).any(|who| !alive(who)) {
-            return true;
+    /// Looks after those parts that nobody else has looked at lately (invariant 4), the one of `place` first.
+    fn somebody_died(
+        &self,
+        number: u64,
+        place: usize,
+        me: u64,
+        watch: &mut Watch<'_>,
+        alive: impl Fn(u64) -> bool,
+    ) -> bool {
+        let (now, own, parts) = (watch.now(), place / PART, self.parties.div_ceil(PART));
+        let (mut known, mut oldest) = (Known::default(), now);
+        for part in (own..parts).chain(0..own) {
+            // A turn that has ended needs no looks.
+            if self.now().number() != number {
+                return false;
+            }
+            match self.claim(part, now) {
+                Err(claimed) => oldest = oldest.min(claimed),
+                Ok(()) if self.has_dead(part, number, me, &mut known, &alive) => return true,
+                Ok(()) => {}
+            }
         }
-        let share = (place..self.parties).step_by(arrived.max(1));
-        self.registrations().owners(share).any(|who| who != me && !alive(who))
+        watch.look_at(oldest.saturating_add(PERIOD));
+        false
+    }
+
+    /// Makes the look at `part` the caller's; or when somebody else did lately. Relaxed: nothing but this look hangs on it.
+    pub(crate) fn claim(&self, part: usize, now: u64) -> Result<(), u64> {
+        let word = (self.looked)(part);
+        let last = word.load(Ordering::Relaxed);
+        if now.wrapping_sub(last) < PERIOD - EARLY {
+            return Err(last);
+        }
+        word.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).map_err(|_| now)?;
+        mp_core::step!("barrier.look", 1);
+        Ok(())
+    }
+
+    /// Whether somebody of this part who has arrived, or is registered, is dead.
+    fn has_dead(
+        &self,
+        part: usize,
+        number: u64,
+        me: u64,
+        known: &mut Known,
+        alive: impl Fn(u64) -> bool,
+    ) -> bool {
+        let places = part * PART..self.parties.min((part + 1) * PART);
+        let came = |place: &usize| (self.number)(*place).load(Ordering::Acquire) == number;
+        let arrived = places.clone().filter(came).map(|place| (self.owner)(place).load(Ordering::Acquire));
+        arrived.chain(self.registrations().owners(places)).any(|who| who != me && !known.lives(who, &alive))
     }
 
     /// The processes that have arrived, or run the action.

@@ -83,6 +83,17 @@ impl<'a> Watch<'a> {
         due && self.looks.is_none_or(|looks| looks.is_mine(now))
     }
 
+    /// Which time it is, in milliseconds on a clock that all processes share.
+    #[expect(clippy::unused_self, reason = "the models have a clock in each watch")]
+    pub(crate) fn now(&self) -> u64 {
+        u64::try_from(coarse_now().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// The next look is due at `millis` of [`now`](Watch::now).
+    pub(crate) fn look_at(&mut self, millis: u64) {
+        self.next_look = NextLook::At(Duration::from_millis(millis));
+    }
+
     /// Sleeps while `word` holds `expected`, not beyond the next look, nor a slice. May return early.
     #[inline]
     pub(crate) fn sleep(&mut self, word: &AtomicU32, expected: u32) {

@@ -17,6 +17,7 @@
 //! next one does.
 
 use super::sync::AtomicU64;
+use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 
 pub(crate) const FREE: u64 = 0;
@@ -95,16 +96,11 @@ impl<'a, F: Fn(usize) -> &'a AtomicU64> Table<F> {
 
 /// Who lives, asked once for each.
 #[derive(Default)]
-pub(crate) struct Known(Vec<(u64, bool)>);
+pub(crate) struct Known(HashMap<u64, bool>);
 
 impl Known {
     pub(crate) fn lives(&mut self, owner: u64, alive: impl Fn(u64) -> bool) -> bool {
-        if let Some((_, lives)) = self.0.iter().find(|(who, _)| *who == owner) {
-            return *lives;
-        }
-        let lives = alive(owner);
-        self.0.push((owner, lives));
-        lives
+        *self.0.entry(owner).or_insert_with(|| alive(owner))
     }
 }
 #[cfg(all(test, not(loom)))]

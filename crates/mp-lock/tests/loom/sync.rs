@@ -1,6 +1,7 @@
 //! What the machines stand on in the models: loom's atomics, and a futex that compares and sleeps in one step.
 
 use loom::sync::{Condvar, Mutex};
+use std::cell::Cell;
 use std::marker::PhantomData;
 
 pub(crate) type AtomicU32 = loom::sync::atomic::AtomicU32;
@@ -26,6 +27,7 @@ pub(crate) struct Watch<'a> {
     pub(crate) watchful: bool,
     pub(super) armed: Option<u32>,
     tired: bool,
+    time: Cell<u64>,
     looks: PhantomData<&'a ()>,
 }
 
@@ -45,6 +47,14 @@ impl Watch<'_> {
     pub(crate) fn look_due(&mut self) -> bool {
         self.watchful
     }
+
+    /// Each time it is a second later.
+    pub(crate) fn now(&self) -> u64 {
+        self.time.set(self.time.get() + 1000);
+        self.time.get()
+    }
+
+    pub(crate) fn look_at(&mut self, _: u64) {}
 
     pub(crate) fn sleep(&mut self, word: &AtomicU32, expected: u32) {
         if self.impatient || self.watchful {
