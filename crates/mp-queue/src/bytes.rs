@@ -70,7 +70,9 @@ macro_rules! get_bytes_into {
             /// As [`get`](Self::get), into the front of `buffer`: no memory is allocated for the value, which is copied once. Returns its
             /// length; what `buffer` holds behind it stays as it was.
             ///
-            /// Memory that is used again and again costs nothing but the copy; new memory for a large value costs several.
+            /// Memory that is used again and again costs nothing but the copy; new memory for a large value costs several. (What a
+            /// [`JoinableQueue`](crate::JoinableQueue) hands out again, or copies for that, is copied once more.) On a queue that can be joined the value is this
+            /// process's to call done, also when it was too long.
             ///
             /// # Errors
             ///

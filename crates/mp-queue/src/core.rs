@@ -351,6 +351,11 @@ impl Drop for Core {
         // Nobody in this process can call these done any more.
         let left = self.claims.as_mut().map(Claims::leave).unwrap_or_default();
         left.into_iter().for_each(|claimed| _ = self.give_claim_back(claimed));
+        if self.keeps_memory()
+            && let Some(mut get) = self.lock_get_if_free()
+        {
+            self.leave_large_region(get.local());
+        }
     }
 }
 

@@ -185,6 +185,20 @@ pub enum GetBytesIntoError {
     Failed(GetError),
 }
 
+impl GetBytesIntoError {
+    /// Whether the queue was closed.
+    #[must_use]
+    pub const fn is_closed(&self) -> bool {
+        matches!(self, Self::Failed(error) if error.is_closed())
+    }
+
+    /// Whether all senders are gone.
+    #[must_use]
+    pub const fn is_disconnected(&self) -> bool {
+        matches!(self, Self::Failed(error) if error.is_disconnected())
+    }
+}
+
 impl fmt::Display for GetBytesIntoError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

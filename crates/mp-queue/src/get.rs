@@ -214,6 +214,9 @@ impl Core {
                 self.missed_values();
             }
             if deadline.passed() {
+                if self.keeps_memory() {
+                    self.give_back(socket);
+                }
                 return Ok(None);
             }
             let ready = || self.has_something() || self.is_closed() || self.departures() != departures;
@@ -315,7 +318,7 @@ impl Core {
         self.ring.commit(cache, &head);
         let handles = self.receive_handles(&head, socket).inspect_err(|_| self.lose(claimed));
         if !cache.region_size().is_power_of_two() {
-            self.leave_used_region(cache);
+            self.leave_used_region(cache, head.length);
         }
         Ok(Look::Taken(Taken { encoding: head.encoding, handles: handles?, claimed }))
     }

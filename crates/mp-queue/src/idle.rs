@@ -32,14 +32,22 @@ impl Core {
         self.discard_strays(socket);
     }
 
-    /// Under the get lock: a region of its own is used up by its message. Its memory goes back with it, unless such messages keep coming: then
-    /// the next one takes it over, as long as that is allowed for its size.
+    /// Under the get lock: a region of its own is used up by its message, of `length` bytes. Its memory goes back with it, unless such messages keep
+    /// coming: then the next one takes it over, as long as that is allowed for its size. Who polls never waits in vain, so he keeps none.
     #[cold]
-    pub(crate) fn leave_used_region(&self, reader: &mut ReaderCache) {
-        let before = self.large.fetch_add(1, Relaxed);
-        if before < KEPT_AFTER || !reader.may_pass_on() {
+    pub(crate) fn leave_used_region(&self, reader: &mut ReaderCache, length: usize) {
+        // Short ones may have come behind a large one.
+        let large = length as u64 >= IDLE_KEEPS && reader.may_pass_on();
+        let before = if large { self.large.fetch_add(1, Relaxed) } else { self.large.load(Relaxed) };
+        if before < KEPT_AFTER || !reader.may_pass_on() || !self.values_are_not_polled() {
             self.leave_large_region(reader);
         }
+    }
+
+    /// Whether this process may have kept memory for the next large value.
+    #[inline]
+    pub(crate) fn keeps_memory(&self) -> bool {
+        self.large.load(Relaxed) > KEPT_AFTER
     }
 
     /// Under the get lock: when nothing is inside, the next message goes to a small region, and the one before is given back.

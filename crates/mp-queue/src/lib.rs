@@ -140,7 +140,8 @@
 //!   [`TooManyHandles`](GetError::TooManyHandles), and the value is lost.
 //! - A value for which a consumer has no memory, or no address space, is an error there and stays inside: another one may get it.
 //! - The memory of a burst goes back when a consumer has waited 100 ms for nothing; that of a single value of several MiB with the value itself,
-//!   until three such have come without that wait: from then on up to two times 64 MiB are kept for the next ones.
+//!   until a process has got three such without an end of a wait in vain: from then on up to two times 64 MiB are kept for the next ones, until
+//!   a wait, or a look, finds nothing, or that process lets go of the queue. A consumer that is killed then leaves them to the next one who waits.
 //! - Each queue that arrives in a process is four descriptors there, each half three; one more with a bound, one more that can be
 //!   joined, up to two more when it is polled; a clone is none.
 //! - postcard does not carry untagged, internally tagged and flattened types (an error says so), and reads types with `skip_serializing_if` wrongly.

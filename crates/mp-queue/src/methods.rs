@@ -38,7 +38,9 @@ struct Scratch(Option<Box<Kept>>);
 impl Scratch {
     #[inline(always)]
     fn take() -> Scratch {
-        Scratch(Some(SCRATCH.with(Cell::take).unwrap_or_default()))
+        // In the destructor of another thread-local it may be gone already.
+        let kept = SCRATCH.try_with(Cell::take).ok().flatten();
+        Scratch(Some(kept.unwrap_or_default()))
     }
 
     #[inline(always)]
@@ -51,7 +53,7 @@ impl Drop for Scratch {
     #[inline(always)]
     fn drop(&mut self) {
         if self.0.as_ref().is_some_and(|buffer| buffer.0.capacity() <= KEPT_MOST) {
-            SCRATCH.with(|kept| kept.set(self.0.take()));
+            let _ = SCRATCH.try_with(|kept| kept.set(self.0.take()));
         }
     }
 }

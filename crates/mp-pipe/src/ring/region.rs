@@ -289,12 +289,20 @@ impl Ring {
         self.word(REGION).store(next, Relaxed);
         mp_core::step!("ring.free", 1);
         self.free_regions(|region, extent| {
-            let offered = is_passed_on(extent.size) && self.spare().offer(region, extent);
+            let offered = is_passed_on(extent.size) && self.offer(region, extent);
             if offered {
                 mp_core::step!("ring.spare", 1);
             }
             offered
         });
+    }
+
+    /// Offers the memory of `region`, in place of what is on offer and has fitted nobody.
+    fn offer(&self, region: u64, extent: Extent) -> bool {
+        self.spare().offer(region, extent) || {
+            self.give_spare_back();
+            self.spare().offer(region, extent)
+        }
     }
 
     /// Gives back what was offered and nobody took.

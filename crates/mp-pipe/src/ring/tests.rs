@@ -162,6 +162,21 @@ fn large_messages_take_turns_in_the_memory_of_three() {
     assert!(!ring.spare().was_offered(20) && mib(&ring) == 6);
 }
 
+#[test]
+fn what_fits_nobody_makes_room_for_what_does() {
+    let (ring, mut writer, mut reader) = (ring(), WriterCache::default(), ReaderCache::default());
+    let mut through = |length: usize| {
+        write(&ring, &mut writer, Growth::Always, &vec![1; length]).unwrap();
+        assert!(read(&ring, &mut reader) == Some(vec![1; length]));
+    };
+    (0..3).for_each(|_| through(5 * LARGE));
+    (0..6).for_each(|_| through(LARGE));
+    let last: std::collections::BTreeSet<u64> =
+        (ring.regions() - 4..ring.regions()).map(|index| ring.entry(index).offset).collect();
+    assert_eq!(last.len(), 2, "small ones take turns");
+    assert!(mib(&ring) <= 13, "{}", mib(&ring));
+}
+
 /// How much memory there is, in MiB.
 fn mib(ring: &Ring) -> i64 {
     rustix::fs::fstat(ring.memory()).unwrap().st_blocks / 2048
