@@ -195,9 +195,12 @@ fn an_initializer_that_hangs_is_ended_by_the_start_timeout() {
         }
     }
     guarded(|| {
-        let builder = Pool::builder().workers(2).start_timeout(Duration::from_millis(100));
-        let pool = builder.initializer(hang, ()).build().unwrap();
-        assert!(matches!(pool.apply(square, (1,)), Err(TaskError::Broken(_))));
+        let builder = Pool::builder().workers(2).start_timeout(Duration::from_millis(200));
+        match builder.initializer(hang, ()).build() {
+            Ok(pool) => assert!(matches!(pool.apply(square, (1,)), Err(TaskError::Broken(_)))),
+            // On a busy machine it is over before a process has come as far as its initializer.
+            Err(error) => assert!(matches!(error, PoolError::Spawn(_)), "{error}"),
+        }
     });
 }
 
