@@ -42,7 +42,7 @@
 //! - **A worker** is a daemon process with a line of its own to the pool. No lock is shared with or between workers, so a worker that is
 //!   killed at any instruction stops nobody.
 //! - **Seeing it**: [`stats`](Pool::stats), a [trace file](Builder::trace_file), events, progress bars; what [`join`](Pool::join) returns.
-//! - **Ahead.** A few tasks wait at each worker. As long as one has not started it can be taken back: for a worker that is idle, or
+//! - **Ahead.** Some tasks wait at each worker, 16 to 48. As long as one has not started it can be taken back: for a worker that is idle, or
 //!   when its worker dies. One that has started is never run again, unless it has tries.
 //! - **The end**: [`close`](Pool::close) and [`join`](Pool::join) wait for what was submitted, [`terminate`](Pool::terminate) and dropping the
 //!   pool kill. Every task that was submitted ends exactly once.

@@ -198,11 +198,13 @@ impl Owner {
 
     /// Cancels what nobody wants and has not started: dropping an item settles it. Asks what runs to stop, where that is wished.
     fn drop_unwanted(&mut self) {
+        // What runs stands behind what has ended and is not read yet.
+        while self.take_results() {}
         let now = Instant::now();
         self.queue.drop_unwanted();
         self.posts.iter_mut().for_each(|post| post.bound.drop_unwanted());
         self.book.drop_unwanted(now);
-        self.seats_mut().for_each(|seat| drop(seat.take_unwanted(now)));
+        self.seats_mut().for_each(|seat| drop(seat.take_unwanted()));
     }
 
     pub(crate) fn is_done(&self) -> bool {
@@ -257,7 +259,9 @@ impl Owner {
         while let Some(job) = queue.pop_front() {
             let Some(mut job) = in_time(job, book) else { continue };
             let seats = posts.iter_mut().filter_map(|post| post.seat.as_mut());
-            let ahead = book.beat.ahead(job.pace().is_some());
+            // How long a chunk takes that the caller has cut is not known.
+            let cut_by_hand = job.items.len() > 1 && job.pace().is_none();
+            let ahead = if cut_by_hand { PREFETCH } else { book.beat.ahead(job.pace().is_some()) };
             let free = |seat: &&mut Seat| seat.is_free() && seat.jobs() < ahead && seat.quota() > 0;
             let Some(seat) = seats.filter(free).min_by_key(|seat| seat.jobs()) else {
                 queue.push_front(job);
@@ -282,7 +286,9 @@ impl Owner {
         let Owner { posts, scratch, book, .. } = self;
         for Post { seat, bound, .. } in posts {
             let Some(seat) = seat.as_mut().filter(|_| !bound.is_empty()) else { continue };
-            while seat.is_free() && seat.jobs() < PREFETCH && seat.quota() > 0 {
+            // No less than what is everybody's: that would keep its place full.
+            let ahead = book.beat.ahead(false);
+            while seat.is_free() && seat.jobs() < ahead && seat.quota() > 0 {
                 let Some(job) = bound.pop_front() else { break };
                 let Some(job) = in_time(job, book) else { continue };
                 progress |= send(seat, job, bound, scratch);

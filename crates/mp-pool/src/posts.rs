@@ -184,6 +184,8 @@ impl Owner {
         seat.outputs.iter_mut().for_each(Output::finish);
         let by = seat.by();
         self.book.tell(|| Event::Ended { worker: by.worker, pid: by.pid, why: status.to_string() });
+        // All that it had sent: a turn reads no more than so much.
+        while let Ok(Some(_)) = seat.read(&mut self.scratch, &mut self.book) {}
         let back = seat.bury(status, &mut self.book);
         self.queue_again(back);
         let [stderr, _] = &seat.outputs;

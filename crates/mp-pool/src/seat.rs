@@ -211,8 +211,9 @@ impl Seat {
 
     /// Whether anything that may be taken back is less urgent than `priority`.
     pub(crate) fn has_less_urgent(&self, priority: i32) -> bool {
-        let less =
-            |job: &InFlight| job.job.terms.place == Place::Anywhere && job.job.terms.priority < priority;
+        let less = |InFlight { job, .. }: &InFlight| {
+            job.terms.place == Place::Anywhere && job.terms.priority < priority && job.items.len() <= 1
+        };
         self.least_urgent < priority && self.jobs.iter().skip(1).any(less)
     }
 
@@ -380,6 +381,7 @@ impl Seat {
         if self.asked.take().is_some() {
             self.line.control().ask_to_stop(0);
         }
+        self.ask_to_stop();
     }
 
     /// Takes job `index` out, which has no items left or none that may start.
@@ -458,17 +460,24 @@ impl Seat {
     }
 
     /// Takes back what nobody wants any more, and asks what runs to stop if it is cancelled.
-    pub(crate) fn take_unwanted(&mut self, now: Instant) -> Vec<Job> {
+    pub(crate) fn take_unwanted(&mut self) -> Vec<Job> {
         let back = self.take_back_unless(|job| job.wish() == Wish::Wanted);
+        self.ask_to_stop();
+        back
+    }
+
+    /// Asks what runs to stop, if it is cancelled and was not asked yet. One that had begun while what was before it was still there is asked once that is
+    /// settled.
+    #[inline]
+    fn ask_to_stop(&mut self) {
         if let Some(first) = self.jobs.front()
             && self.asked.is_none()
             && first.job.wish() == Wish::Cancelled
             && let Some(number) = self.running()
         {
             self.line.control().ask_to_stop(number);
-            self.asked = Some((number, now));
+            self.asked = Some((number, Instant::now()));
         }
-        back
     }
 
     /// Takes back what has not started in time.

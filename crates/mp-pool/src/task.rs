@@ -83,7 +83,8 @@ impl<'a, F> TaskOptions<'a, F> {
         self
     }
 
-    /// What is higher starts first, also before tasks that wait at workers already; never in the middle of one. By default 0.
+    /// What is higher starts first, also before tasks that wait at workers already; never in the middle of one, and behind the chunks of a map that wait at
+    /// workers: 16 that were cut by hand, or some 12 ms of work. By default 0.
     pub fn priority(mut self, priority: i32) -> Self {
         self.terms().priority = priority;
         self
