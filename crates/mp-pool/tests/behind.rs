@@ -32,8 +32,7 @@ fn a_cancel_reaches_what_runs_behind_results_that_are_not_read() {
     guarded(|| {
         let pool = Pool::builder().workers(1).grace(Duration::from_millis(20)).build().unwrap();
         for before in 0..20 {
-            let short =
-                |count: u64| (0..count).map(|_| pool.apply_async(busy, (250,))).collect::<Vec<_>>();
+            let short = |count: u64| (0..count).map(|_| pool.apply_async(busy, (250,))).collect::<Vec<_>>();
             assert!(short(40).into_iter().all(|result| result.get().is_ok()));
             let flag = Value::new(0).unwrap();
             let done = short(before);
@@ -75,7 +74,8 @@ fn all_that_was_sent_before_a_death_is_there() {
         for _ in 0..8 {
             let pool = Pool::new(2).unwrap();
             let results = pool.task(unsendable).chunk_size(200).try_map(0..400);
-            let died = |result: &Result<Never, TaskError>| matches!(result, Err(TaskError::WorkerDied { .. }));
+            let died =
+                |result: &Result<Never, TaskError>| matches!(result, Err(TaskError::WorkerDied { .. }));
             let sent = |result: &&Result<Never, TaskError>| matches!(result, Err(TaskError::Unencodable(_)));
             assert_eq!(results.iter().filter(sent).count(), 398);
             assert!(died(&results[199]) && died(&results[399]));
@@ -95,7 +95,7 @@ fn a_task_with_a_key_does_not_starve_behind_everybody_s() {
         pool.task(busy).key(7).apply((1,)).unwrap();
         // Those at both workers, twice over, and what a busy machine lets the other one do meanwhile.
         let first = done() - before;
-        assert!(first < 4_000, "{first} went first");
+        assert!(first < 1_000, "{first} went first");
         pool.terminate();
     });
 }
