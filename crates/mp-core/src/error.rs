@@ -1,11 +1,11 @@
 //! The shape that "not yet" errors of all crates share.
 
 /// Completes an enum of two variants, "not yet" and `Failed(inner)`: a query for each, `Display`, `Error`, and `From` the
-/// narrower error. An enum that gives a value back brings its own `Debug`, which must not ask for the value's.
+/// narrower error. An enum that gives a value back brings its own `Debug`, which does not ask for the value's; where it does, the bound stands here.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! not_yet_or_failed {
-    ($name:ident $(<$value:ident>)?, $not_yet:ident, $is:ident, $text:literal, $failed:ty) => {
+    ($name:ident $(<$value:ident $(: $bound:path)?>)?, $not_yet:ident, $is:ident, $text:literal, $failed:ty) => {
         impl $(<$value>)? $name $(<$value>)? {
             #[doc = concat!("Whether it is only that: ", $text, ".")]
             pub const fn $is(&self) -> bool {
@@ -27,7 +27,7 @@ macro_rules! not_yet_or_failed {
             }
         }
 
-        impl $(<$value>)? ::std::error::Error for $name $(<$value>)? {
+        impl $(<$value $(: $bound)?>)? ::std::error::Error for $name $(<$value>)? {
             fn source(&self) -> ::std::option::Option<&(dyn ::std::error::Error + 'static)> {
                 match self {
                     Self::$not_yet { .. } => ::std::option::Option::None,

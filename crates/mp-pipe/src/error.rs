@@ -1,6 +1,6 @@
 //! What can go wrong when sending and receiving.
 
-use mp_core::{DecodeError, EncodeError};
+use mp_core::{DecodeError, EncodeError, not_yet_or_failed};
 use std::{error, fmt, io};
 
 /// Why a value was not sent. It comes back with the error: [`into_inner`](SendError::into_inner).
@@ -164,50 +164,10 @@ pub enum RecvTimeoutError {
     Failed(RecvError),
 }
 
-macro_rules! not_yet_or_failed {
-    ($name:ident $(<$value:ident>)?, $not_yet:ident $(($inner:ident))?, $is:ident, $text:literal, $failed:ty) => {
-        impl $(<$value>)? $name $(<$value>)? {
-            #[doc = concat!("Whether it is only that: ", $text, ".")]
-            pub const fn $is(&self) -> bool {
-                matches!(self, Self::$not_yet { .. })
-            }
-
-            /// Whether the other end is gone.
-            pub const fn is_disconnected(&self) -> bool {
-                matches!(self, Self::Failed(error) if error.is_disconnected())
-            }
-        }
-
-        impl $(<$value>)? fmt::Display for $name $(<$value>)? {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                match self {
-                    Self::$not_yet { .. } => f.write_str($text),
-                    Self::Failed(error) => error.fmt(f),
-                }
-            }
-        }
-
-        impl $(<$value: fmt::Debug>)? error::Error for $name $(<$value>)? {
-            fn source(&self) -> Option<&(dyn error::Error + 'static)> {
-                match self {
-                    Self::$not_yet { .. } => None,
-                    Self::Failed(error) => error.source(),
-                }
-            }
-        }
-
-        impl $(<$value>)? From<$failed> for $name $(<$value>)? {
-            fn from(error: $failed) -> Self {
-                Self::Failed(error)
-            }
-        }
-    };
-}
-
-not_yet_or_failed!(TrySendError<T>, Full(T), is_full, "sending on a full pipe", SendError<T>);
+not_yet_or_failed!(TrySendError<T: fmt::Debug>, Full, is_full, "sending on a full pipe", SendError<T>);
 not_yet_or_failed!(
-    SendTimeoutError<T>,
-    TimedOut(T),
+    SendTimeoutError<T: fmt::Debug>,
+    TimedOut,
     is_timeout,
     "timed out sending on a full pipe",
     SendError<T>
@@ -244,36 +204,10 @@ pub enum RecvBytesIntoError {
     Failed(RecvError),
 }
 
-impl RecvBytesIntoError {
-    /// Whether the other end is gone.
-    #[must_use]
-    pub const fn is_disconnected(&self) -> bool {
-        matches!(self, Self::Failed(error) if error.is_disconnected())
-    }
-}
-
-impl fmt::Display for RecvBytesIntoError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TooShort(message) => {
-                write!(f, "receiving a message of {} bytes into a buffer that is too small", message.len())
-            }
-            Self::Failed(error) => error.fmt(f),
-        }
-    }
-}
-
-impl error::Error for RecvBytesIntoError {
-    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
-        match self {
-            Self::TooShort(_) => None,
-            Self::Failed(error) => error.source(),
-        }
-    }
-}
-
-impl From<RecvError> for RecvBytesIntoError {
-    fn from(error: RecvError) -> RecvBytesIntoError {
-        RecvBytesIntoError::Failed(error)
-    }
-}
+not_yet_or_failed!(
+    RecvBytesIntoError,
+    TooShort,
+    is_too_short,
+    "receiving a message into a buffer that is too small for it",
+    RecvError
+);

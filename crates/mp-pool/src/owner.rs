@@ -198,8 +198,6 @@ impl Owner {
 
     /// Cancels what nobody wants and has not started: dropping an item settles it. Asks what runs to stop, where that is wished.
     fn drop_unwanted(&mut self) {
-        // What runs stands behind what has ended and is not read yet.
-        while self.take_results() {}
         let now = Instant::now();
         self.queue.drop_unwanted();
         self.posts.iter_mut().for_each(|post| post.bound.drop_unwanted());

@@ -16,7 +16,7 @@ use crate::output::Output;
 use crate::owner::Owner;
 use crate::queue::Queue;
 use crate::recipe::Recipe;
-use crate::seat::{Condition, Seat};
+use crate::seat::{Condition, News, Seat};
 use mp_process::{Process, SpawnError};
 use std::sync::Arc;
 use std::thread;
@@ -185,7 +185,7 @@ impl Owner {
         let by = seat.by();
         self.book.tell(|| Event::Ended { worker: by.worker, pid: by.pid, why: status.to_string() });
         // All that it had sent: a turn reads no more than so much.
-        while let Ok(Some(_)) = seat.read(&mut self.scratch, &mut self.book) {}
+        while let Ok(Some(News::Settled)) = seat.read(&mut self.scratch, &mut self.book) {}
         let back = seat.bury(status, &mut self.book);
         self.queue_again(back);
         let [stderr, _] = &seat.outputs;

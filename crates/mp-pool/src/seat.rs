@@ -466,8 +466,8 @@ impl Seat {
         back
     }
 
-    /// Asks what runs to stop, if it is cancelled and was not asked yet. One that had begun while what was before it was still there is asked once that is
-    /// settled.
+    /// Asks what runs to stop, if it is cancelled and was not asked yet. One that runs behind results that are not read yet is asked once these
+    /// are settled.
     #[inline]
     fn ask_to_stop(&mut self) {
         if let Some(first) = self.jobs.front()

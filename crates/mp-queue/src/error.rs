@@ -185,45 +185,13 @@ pub enum GetBytesIntoError {
     Failed(GetError),
 }
 
-impl GetBytesIntoError {
-    /// Whether the queue was closed.
-    #[must_use]
-    pub const fn is_closed(&self) -> bool {
-        matches!(self, Self::Failed(error) if error.is_closed())
-    }
-
-    /// Whether all senders are gone.
-    #[must_use]
-    pub const fn is_disconnected(&self) -> bool {
-        matches!(self, Self::Failed(error) if error.is_disconnected())
-    }
-}
-
-impl fmt::Display for GetBytesIntoError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TooShort(bytes) => {
-                write!(f, "getting {} bytes into a buffer that is too small", bytes.len())
-            }
-            Self::Failed(error) => error.fmt(f),
-        }
-    }
-}
-
-impl error::Error for GetBytesIntoError {
-    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
-        match self {
-            Self::TooShort(_) => None,
-            Self::Failed(error) => error.source(),
-        }
-    }
-}
-
-impl From<GetError> for GetBytesIntoError {
-    fn from(error: GetError) -> GetBytesIntoError {
-        GetBytesIntoError::Failed(error)
-    }
-}
+not_yet_or_failed!(
+    GetBytesIntoError,
+    TooShort,
+    is_too_short,
+    "getting a value into a buffer that is too small for it",
+    GetError
+);
 
 /// Why no value was got at once.
 #[doc(alias = "Empty")]

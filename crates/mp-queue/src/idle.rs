@@ -15,8 +15,8 @@ const KEPT_AFTER: u32 = 3;
 impl Core {
     /// The queue was idle for a slice: large regions go back. Not worth waiting for anybody.
     pub(crate) fn give_back<F: AsFd>(&self, socket: F) {
-        self.large.store(0, Relaxed);
         let Some(mut get) = self.lock_get_if_free() else { return };
+        self.large.store(0, Relaxed);
         let reader = get.local();
         // What another consumer, dead by now perhaps, has read out is left first.
         let known = self.ring.release_left_regions(reader);

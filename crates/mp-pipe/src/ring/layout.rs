@@ -108,12 +108,12 @@ pub(super) const SMALL_REGION: u64 = 64 << 10;
 pub(super) const KEPT_REGION: u64 = 256 << 10;
 /// The largest region whose memory is kept for the next message while there is one.
 const SPARE_MOST: u64 = (64 << 20) + mp_shm::WINDOW;
-/// Whether the memory of a region of `size` bytes is kept for the next message: it is one that is used once, and not too large.
-pub(super) const fn is_passed_on(size: u64) -> bool {
-    !size.is_power_of_two() && size <= SPARE_MOST
-}
-
 /// The largest region that is used as a ring.
 pub(super) const LARGE_REGION: u64 = 16 << 20;
 /// A message larger than this part of the largest ring gets a region of its own.
 pub(super) const PART: u64 = 4;
+
+/// Whether the memory of a region of `size` bytes is kept for the next message: it is one that is used once, and not too large.
+pub(super) const fn is_passed_on(size: u64) -> bool {
+    !size.is_power_of_two() && size <= SPARE_MOST
+}

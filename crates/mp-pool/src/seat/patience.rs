@@ -270,24 +270,22 @@ impl Seat {
     }
 }
 
-/// What the system tells of a process's first thread, behind its name: the state, and others.
-fn fields_of(pid: u32) -> Vec<String> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
-    fields.split_whitespace().map(str::to_owned).collect()
+/// What the system tells of a process's first thread: field `index` behind its name, of which the first is the state.
+fn field_of(pid: u32, index: usize) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(index).map(str::to_owned)
 }
 
 /// Whether the process would run if it could, as far as the system tells: runnable, or in the middle of a page fault.
 fn waits_for_the_processor(pid: u32) -> bool {
-    matches!(fields_of(pid).first().map(String::as_str), Some("R" | "D"))
+    matches!(field_of(pid, 0).as_deref(), Some("R" | "D"))
 }
 
 /// Whether the process is in the middle of its end, or has just come to it; false where the system does not tell.
 fn is_dying(pid: u32) -> bool {
     /// Of the kernel's flags of a thread: it is on its way out.
     const EXITING: u32 = 4;
-    let fields = fields_of(pid);
-    fields.get(6).and_then(|flags| flags.parse::<u32>().ok()).is_some_and(|flags| flags & EXITING != 0)
+    field_of(pid, 6).and_then(|flags| flags.parse::<u32>().ok()).is_some_and(|flags| flags & EXITING != 0)
 }
 
 #[cfg(test)]
@@ -297,14 +295,14 @@ mod tests {
 
     #[test]
     fn who_has_ended_and_was_not_waited_for_is_dying() {
-        assert!(!is_dying(id()));
-        let mut child = Command::new("sleep").arg("3600").spawn().unwrap();
-        assert!(!is_dying(child.id()));
-        child.kill().unwrap();
-        while !is_dying(child.id()) {
-            std::thread::yield_now();
-        }
-        child.wait().unwrap();
-        assert!(!is_dying(child.id()));
+        mp_test::guarded(|| {
+            assert!(!is_dying(id()));
+            let mut child = Command::new("sleep").arg("3600").spawn().unwrap();
+            assert!(!is_dying(child.id()));
+            child.kill().unwrap();
+            mp_test::until("it is dying", || is_dying(child.id()));
+            child.wait().unwrap();
+            assert!(!is_dying(child.id()));
+        });
     }
 }
